@@ -1,0 +1,69 @@
+"""vocable: discrete audio tokens. Audio becomes tokens, tokens become audio.
+
+Names are imported when they are first used, so that `import vocable` costs nothing and does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "vocable.types": ("Audio", "Codebook", "Features", "TokenSpec", "Tokens"),
+    "vocable.audio": ("read", "write"),
+    "vocable.corpus": ("Corpus", "Utterance"),
+    "vocable.store": ("TokenStore",),
+    "vocable.quantizers": ("KMeans", "fit_kmeans"),
+    "vocable.tokenizers": ("MFCC", "LogMel", "SSLExtractor", "UnitTokenizer", "tokenize", "train_kmeans"),
+    "vocable.vocoders": ("UnitInverter", "resynthesize"),
+    "vocable.errors": ("VocableError",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from vocable.audio import read, write
+    from vocable.corpus import Corpus, Utterance
+    from vocable.errors import VocableError
+    from vocable.quantizers import KMeans, fit_kmeans
+    from vocable.store import TokenStore
+    from vocable.tokenizers import MFCC, LogMel, SSLExtractor, UnitTokenizer, tokenize, train_kmeans
+    from vocable.types import Audio, Codebook, Features, Tokens, TokenSpec
+    from vocable.vocoders import UnitInverter, resynthesize
+
+__all__ = [
+    "MFCC",
+    "Audio",
+    "Codebook",
+    "Corpus",
+    "Features",
+    "KMeans",
+    "LogMel",
+    "SSLExtractor",
+    "TokenSpec",
+    "TokenStore",
+    "Tokens",
+    "UnitInverter",
+    "UnitTokenizer",
+    "Utterance",
+    "VocableError",
+    "__version__",
+    "fit_kmeans",
+    "read",
+    "resynthesize",
+    "tokenize",
+    "train_kmeans",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'vocable' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,160 @@
+"""Saved models: a folder with config.json and model.safetensors, a fingerprint, and no code.
+
+The fingerprint is a SHA-256 over what decides the output (kind, configuration, every tensor's bytes) and over nothing
+else, so the same tokenizer has the same fingerprint wherever it lies. Whatever is damaged is refused on loading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocable.errors import ArtifactError
+from vocable.files import new_directory
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What is saved.
+
+    kind: what the configuration describes ("units").
+    config: plain JSON values that, with the tensors, decide every output.
+    tensors: the learned values; `extra` tensors travel with them but are identified by the config already
+        (the weights of a bundled extractor, named there by their hash), so they are not part of the fingerprint.
+    origin: where external weights are found. evidence: how the fit went. Neither changes an output.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        digest = sha256(_canonical({"kind": self.kind, "config": self.config, "weights": hash_tensors(self.tensors)}))
+        return digest.hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every tensor, in the order of their names."""
+    digest = sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Writes the folder, whole or not at all. OutputError if it is there and `overwrite` is not given."""
+    from safetensors.torch import save_file
+
+    body = {
+        "format": FORMAT,
+        "kind": artifact.kind,
+        "fingerprint": artifact.fingerprint,
+        "config": artifact.config,
+        "origin": artifact.origin,
+        "evidence": artifact.evidence,
+        "extra": hash_tensors(artifact.extra),
+    }
+    body["checksum"] = sha256(_canonical(body)).hexdigest()
+    tensors = {f"model.{name}": tensor for name, tensor in artifact.tensors.items()}
+    tensors |= {f"extra.{name}": tensor for name, tensor in artifact.extra.items()}
+    with new_directory(Path(path), overwrite=overwrite) as folder:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(place: str | os.PathLike[str], kind: str, *, revision: str | None = None) -> Artifact:
+    """Reads a folder, or a hub id such as "someone/units" at a revision. ArtifactError if anything is not as saved."""
+    folder = locate(place, revision=revision)
+    body = _read_config(folder)
+    if body["kind"] != kind:
+        raise ArtifactError(f"expected {kind} in {folder}, got {body['kind']}")
+    tensors = read_tensors(folder / WEIGHTS)
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "extra": {}}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = tensor
+    artifact = Artifact(kind, body["config"], groups["model"], groups["extra"], body["origin"], body["evidence"])
+    sound = artifact.fingerprint == body["fingerprint"] and hash_tensors(artifact.extra) == body["extra"]
+    if len(groups) > 2 or not sound:
+        raise ArtifactError(f"{folder / WEIGHTS} is damaged: its tensors are not those that were saved", hint=_ANEW)
+    return artifact
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. ArtifactError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing", hint=_ANEW)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError) as problem:
+        raise ArtifactError(f"{path} is damaged: {problem}", hint=_ANEW) from problem
+
+
+def locate(place: str | os.PathLike[str], *, revision: str | None = None) -> Path:
+    """The local folder of an artifact; a hub id is fetched first (config.json and model.safetensors alone)."""
+    folder = Path(place)
+    if folder.is_dir():
+        return folder
+    if not _HUB_ID.fullmatch(str(place)):
+        raise ArtifactError(f"{place} is not a folder", hint="make one with `vocable train kmeans`")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(place), revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as problem:
+        message = f"{place} is neither a folder nor a model that the hub gives"
+        raise ArtifactError(message, hint="check the name, or fetch it where there is a network") from problem
+
+
+def read_kind(folder: Path) -> str:
+    """The kind of the artifact in a folder, checked. ArtifactError if there is none."""
+    return str(_read_config(folder)["kind"])
+
+
+_ANEW = "fetch or make the artifact anew"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        body = json.loads(path.read_bytes())
+        claimed = body.pop("checksum")
+        sound = sha256(_canonical(body)).hexdigest() == claimed
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing", hint="is this the folder of an artifact?") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise ArtifactError(f"{path} is not the configuration of a vocable artifact", hint=_ANEW) from None
+    if not sound:
+        raise ArtifactError(f"{path} is damaged: its checksum does not fit", hint=_ANEW)
+    if body["format"] != FORMAT:
+        raise ArtifactError(
+            f"{folder} is of format {body['format']}, this version reads format {FORMAT}", hint="update vocable"
+        )
+    return dict(body)
+
+
+def _canonical(values: Any) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

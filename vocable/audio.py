@@ -1,0 +1,221 @@
+"""Sound files in and out: the only file that knows audio formats, and where channels and rates are settled.
+
+Everything is streamed in blocks, so a recording of hours needs no more memory than one of seconds. Resampling a
+stream gives bit for bit what resampling the whole gives (soxr keeps its state between blocks): one answer per file.
+torch is imported only where a tensor is made: the processes that decode do without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import soxr
+
+from vocable.clock import resampled_length
+from vocable.errors import AudioError, InputError, OutputError
+from vocable.files import publish
+
+if TYPE_CHECKING:
+    from vocable.types import Audio
+
+SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64", ".caf"}
+)
+_BLOCK = 1 << 16  # samples decoded at a time; the result does not depend on it
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file's header says: Hz, channels, samples per channel, and the names of container and coding."""
+
+    sample_rate: int
+    channels: int
+    samples: int
+    format: str
+    coding: str
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate
+
+
+def info(path: str | os.PathLike[str]) -> AudioInfo:
+    """The header of a sound file. AudioError if it is none."""
+    with _opened(path) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the file as it lies on disk, as `sha256sum` prints it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class AudioStream:
+    """A sound file as mono float32 blocks at `sample_rate` Hz (the file's own rate if none is given); iterate once.
+
+    Channels are averaged. After the iteration `source_samples` tells how many samples per channel were decoded.
+    AudioError if the file is unreadable, breaks off, holds no sample, or holds NaN or infinity.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], sample_rate: int | None = None) -> None:
+        self.path = Path(path)
+        self.source_rate = info(path).sample_rate
+        self.sample_rate = sample_rate or self.source_rate
+        self.source_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        resampler = None
+        if self.sample_rate != self.source_rate:
+            resampler = soxr.ResampleStream(self.source_rate, self.sample_rate, 1, dtype="float32")
+        given = 0
+        for block in self._decoded():
+            self.source_samples += len(block)
+            mono = _mix(block.T)
+            out = mono if resampler is None else resampler.resample_chunk(mono)
+            given += len(out)
+            yield out
+        if not self.source_samples:
+            raise AudioError("expected audio, got a file with no samples")
+        if resampler is not None:
+            tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            due = resampled_length(self.source_samples, self.source_rate, self.sample_rate) - given
+            yield np.pad(tail[:due], (0, max(0, due - len(tail))))
+
+    def _decoded(self) -> Iterator[np.ndarray]:
+        with _opened(self.path) as file:
+            while True:
+                try:
+                    block = file.read(_BLOCK, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as problem:
+                    raise AudioError(f"decoding broke off: {_reason(problem)}", hint=_DAMAGED) from problem
+                if not len(block):
+                    return
+                if not np.isfinite(block).all():
+                    raise AudioError("expected finite samples, got NaN or infinity", hint=_DAMAGED)
+                yield block
+
+
+def read(path: str | os.PathLike[str], sample_rate: int | None = None) -> Audio:
+    """A whole file as mono Audio [1, 1, N], resampled if a rate is given. AudioError as for AudioStream."""
+    import torch
+
+    from vocable.types import Audio
+
+    stream = AudioStream(path, sample_rate)
+    samples = np.concatenate(list(stream))
+    return Audio.of([torch.from_numpy(samples)], stream.sample_rate)
+
+
+def write(path: str | os.PathLike[str], audio: Audio) -> None:
+    """Writes one utterance; the suffix names the format (wav and flac in 16 bit). Complete or not at all."""
+    if len(audio) != 1:
+        raise InputError(f"expected a batch of one utterance to write, got {len(audio)}")
+    write_blocks(path, [audio.waveform(0).T.cpu().numpy()], audio.sample_rate, audio.samples.shape[1])
+
+
+def write_blocks(
+    path: str | os.PathLike[str], blocks: Iterable[np.ndarray], sample_rate: int, channels: int = 1
+) -> None:
+    """Writes blocks [n] or [n, C] of one recording as they come, clipped to -1..1. Complete or not at all."""
+    path = Path(path)
+    format_name = path.suffix[1:].upper()
+    kind = {"OPUS": ("OGG", "OPUS")}.get(format_name, (format_name, None))
+    if kind[0] not in soundfile.available_formats():
+        raise InputError(f"expected an audio suffix such as .wav or .flac, got {path.name!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+    try:
+        # descriptors, not names, so that libsndfile's refusal of odd names never matters
+        with os.fdopen(handle, "w+b") as file:
+            with soundfile.SoundFile(file, "w", sample_rate, channels, kind[1], format=kind[0]) as sound:
+                for block in blocks:
+                    sound.write(np.clip(block, -1.0, 1.0))
+            file.flush()
+            os.fsync(file.fileno())
+        publish(Path(name), path)
+    except soundfile.LibsndfileError as problem:
+        raise OutputError(f"cannot write {path}: {_reason(problem)}", hint="is the disk full?") from problem
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def encoded(audio: Audio, format_name: str = "FLAC") -> bytes:
+    """One utterance as the bytes of a sound file, for embedding in a page."""
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, np.clip(audio.waveform(0).T.cpu().numpy(), -1.0, 1.0), audio.sample_rate, format=format_name
+    )
+    return buffer.getvalue()
+
+
+def resample(audio: Audio, sample_rate: int) -> Audio:
+    """The same audio at another rate (soxr, high quality); lengths are rounded half up."""
+    import torch
+
+    from vocable.types import Audio
+
+    if audio.sample_rate == sample_rate:
+        return audio
+    waves = []
+    for index in range(len(audio)):
+        source = np.ascontiguousarray(audio.waveform(index).cpu().numpy().T, dtype=np.float32)
+        due = resampled_length(len(source), audio.sample_rate, sample_rate)
+        out = soxr.resample(source, audio.sample_rate, sample_rate)[:due]
+        waves.append(torch.from_numpy(np.pad(out, ((0, due - len(out)), (0, 0))).T.copy()))
+    return Audio.of(waves, sample_rate)
+
+
+def conform(audio: Audio, sample_rate: int) -> Audio:
+    """What a tokenizer works on: mono float32 at its own rate, as AudioStream makes it from a file.
+
+    AudioError if an utterance is empty or not finite.
+    """
+    import torch
+
+    from vocable.types import Audio
+
+    if len(audio) == 0 or int(audio.lengths.min()) < 1:
+        raise AudioError("expected audio, got an utterance with no samples")
+    waves = [_mix(audio.waveform(index).cpu().float().numpy()) for index in range(len(audio))]
+    if not all(np.isfinite(wave).all() for wave in waves):
+        raise AudioError("expected finite samples, got NaN or infinity")
+    return resample(Audio.of([torch.from_numpy(wave) for wave in waves], audio.sample_rate), sample_rate)
+
+
+_DAMAGED = "the file is damaged: make it anew, or leave it out"
+
+
+def _opened(path: str | os.PathLike[str]) -> soundfile.SoundFile:
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise AudioError("expected a sound file, got a directory")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise AudioError("expected a sound file, got an empty file")
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as problem:
+        raise AudioError(f"not a readable sound file: {_reason(problem)}") from problem
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, AudioError):
+            raise
+        raise AudioError(f"cannot be opened: {getattr(problem, 'strerror', None) or problem}") from problem
+
+
+def _reason(problem: soundfile.LibsndfileError) -> str:
+    return str(problem.error_string).rstrip(". ").removeprefix("Error : ").removeprefix("Error: ")
+
+
+def _mix(channels: np.ndarray) -> np.ndarray:
+    """Channels [C, N] averaged to [N]."""
+    return np.ascontiguousarray(channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32))

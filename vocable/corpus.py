@@ -1,0 +1,239 @@
+"""What there is to read, and reading it: folders, lists and manifests in, windows of mono audio out.
+
+A corpus describes recordings, it does not hold them. Decoding runs in worker processes beside the model, one window of
+a recording at a time, so neither the length of a corpus nor that of a recording shows in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from vocable import audio
+from vocable.clock import Windows
+from vocable.errors import AudioError, InputError
+
+_LISTS = {".txt", ".lst", ".list"}
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording: its id (unique in a corpus), where it lies, and whatever else a manifest said of it."""
+
+    id: str
+    path: Path
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An utterance that could not be used, and why, in one line."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A window of one utterance: samples [n] (mono float32), of whose frames `skip` are context and `frames` are kept.
+
+    The last piece of an utterance carries its `Facts`, the others None.
+    """
+
+    utterance: Utterance
+    samples: np.ndarray
+    skip: int
+    frames: int
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a recording once it is decoded: samples at the tokenizer's rate and at its own, its SHA-256."""
+
+    samples: int
+    source_samples: int
+    source_rate: int
+    checksum: str
+
+
+class Corpus(Sequence[Utterance]):
+    """Utterances with distinct ids. InputError if two share one."""
+
+    def __init__(self, utterances: Iterable[Utterance]) -> None:
+        self._utterances = list(utterances)
+        seen: dict[str, Utterance] = {}
+        for utterance in self._utterances:
+            other = seen.setdefault(utterance.id, utterance)
+            if other is not utterance:
+                raise InputError(
+                    f"two recordings share the id {utterance.id!r}: {other.path} and {utterance.path}",
+                    hint="give their common parent folder, or a manifest (.jsonl) whose lines have an `id`",
+                )
+
+    @classmethod
+    def of(cls, *sources: str | os.PathLike[str]) -> Corpus:
+        """The recordings of any number of sources, each of them
+
+        a folder (searched recursively; ids are relative paths without suffix), a sound file (id: its stem),
+        a manifest `.jsonl` (each line an object with `path`, relative to the manifest, an optional `id`, any further
+        fields), or a list `.txt`/`.lst` of paths, one a line. InputError if one is missing or holds no audio.
+        """
+        return cls(utterance for source in sources for utterance in _utterances_of(Path(source)))
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[str], folder: Path = Path()) -> Corpus:
+        """The recordings named by lines, as in a list or a manifest; relative paths start at `folder`."""
+        return cls(_parse_lines(lines, folder, "standard input"))
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._utterances[index]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    def without(self, ids: frozenset[str] | set[str]) -> Corpus:
+        """The utterances whose id is not among these."""
+        return Corpus(utterance for utterance in self if utterance.id not in ids)
+
+    def pieces(self, sample_rate: int, windows: Windows, *, workers: int = 0) -> Iterator[Piece | Failure]:
+        """All windows of all utterances, each utterance's in order, decoded by `workers` processes (0: in this one).
+
+        A recording that cannot be read gives a Failure, perhaps after some of its pieces, and the rest goes on.
+        """
+        # forking shares what is loaded already, and the children run no torch
+        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+        yield from DataLoader(
+            _Decoding(self._utterances, sample_rate, windows),
+            batch_size=None,
+            num_workers=min(workers, len(self)),
+            multiprocessing_context=context if workers and len(self) else None,
+            collate_fn=_as_it_is,
+        )
+
+
+def batches(pieces: Iterable[Piece], *, max_samples: int, lookahead: int = 64) -> Iterator[list[Piece]]:
+    """Groups pieces of like length: a batch, padded to its longest, holds at most `max_samples` (or one piece)."""
+    waiting: list[Piece] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if len(waiting) >= lookahead:
+            waiting.sort(key=lambda item: len(item.samples))
+            yield _take_longest(waiting, max_samples)
+    waiting.sort(key=lambda item: len(item.samples))
+    while waiting:
+        yield _take_longest(waiting, max_samples)
+
+
+def _take_longest(waiting: list[Piece], max_samples: int) -> list[Piece]:
+    fits = max(1, max_samples // len(waiting[-1].samples))
+    batch = waiting[-fits:]
+    del waiting[-fits:]
+    return batch
+
+
+class _Decoding(IterableDataset[Piece | Failure]):
+    """Each worker decodes every n-th utterance."""
+
+    def __init__(self, utterances: list[Utterance], sample_rate: int, windows: Windows) -> None:
+        self.utterances, self.sample_rate, self.windows = utterances, sample_rate, windows
+
+    def __iter__(self) -> Iterator[Piece | Failure]:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for utterance in self.utterances[first::step]:
+            try:
+                yield from self._pieces(utterance)
+            except AudioError as problem:
+                yield Failure(utterance.id, str(utterance.path), str(problem))
+            except Exception as problem:  # noqa: BLE001  # one odd file among a million must not end the run
+                yield Failure(utterance.id, str(utterance.path), f"{type(problem).__name__}: {problem}")
+
+    def _pieces(self, utterance: Utterance) -> Iterator[Piece]:
+        stream = audio.AudioStream(utterance.path, self.sample_rate)
+        counted = 0
+
+        def blocks() -> Iterator[np.ndarray]:
+            nonlocal counted
+            for block in stream:
+                counted += len(block)
+                yield block
+
+        held = None
+        for window, samples in self.windows.stream(blocks()):
+            if held is not None:
+                yield held
+            held = Piece(utterance, np.array(samples), window.skip, window.frames)
+        if held is not None:
+            facts = Facts(counted, stream.source_samples, stream.source_rate, audio.checksum(utterance.path))
+            yield Piece(utterance, held.samples, held.skip, held.frames, facts)
+
+
+def _as_it_is(item: Piece | Failure) -> Piece | Failure:
+    return item
+
+
+def _utterances_of(source: Path) -> Iterator[Utterance]:
+    if source.is_dir():
+        yield from _folder(source)
+    elif not source.exists():
+        raise InputError(
+            f"{source} does not exist", hint="expected a folder, a sound file, a .jsonl manifest or a list"
+        )
+    elif source.suffix.lower() in {".jsonl", *_LISTS}:
+        try:
+            lines = source.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise InputError(f"{source} cannot be read: {problem}") from problem
+        yield from _parse_lines(lines, source.parent, str(source))
+    else:
+        yield Utterance(source.stem, source)
+
+
+def _folder(folder: Path) -> Iterator[Utterance]:
+    found = 0
+    for base, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(base, name)
+            if path.suffix.lower() in audio.SUFFIXES and not name.startswith("."):
+                found += 1
+                yield Utterance(path.relative_to(folder).with_suffix("").as_posix(), path)
+    if not found:
+        known = " ".join(sorted(audio.SUFFIXES))
+        raise InputError(f"no audio in {folder}", hint=f"looked for files that end in {known}")
+
+
+def _parse_lines(lines: Iterable[str], folder: Path, place: str) -> Iterator[Utterance]:
+    found = 0
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            found += 1
+            yield _parse_line(line.strip(), folder, f"{place}:{number}")
+    if not found:
+        raise InputError(f"no recording is named in {place}")
+
+
+def _parse_line(line: str, folder: Path, place: str) -> Utterance:
+    fields: dict[str, Any] = {"path": line}
+    if line.startswith("{"):
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise InputError(f"{place}: expected a JSON object, got {line[:60]!r} ({problem})") from None
+    path, identifier = fields.pop("path", None), fields.pop("id", None)
+    if not isinstance(path, str) or not path or not isinstance(identifier, str | None):
+        raise InputError(f"{place}: expected a `path` (and perhaps an `id`) that is text, got {line[:60]!r}")
+    return Utterance(identifier or Path(path).with_suffix("").as_posix(), folder / path, fields)

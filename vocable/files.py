@@ -1,0 +1,98 @@
+"""Files that are there whole or not at all, and paths that never leave the folder they were meant for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import string
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from vocable.errors import OutputError
+
+_SAFE = frozenset(string.ascii_letters + string.digits + "-_.,+=@ ")
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and a suffix has to fit
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes the file under a temporary name, syncs it, renames it: a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(Path(name), path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Gives a finished temporary file its name and the usual permissions."""
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    temporary.replace(path)
+
+
+@contextmanager
+def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill that takes its name when the block ends without an error, in place of an old one if allowed.
+
+    OutputError, before anything is done, if something is there and `overwrite` is not given.
+    """
+    require_absent(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".part-{path.name[:50]}-"))
+    try:
+        yield work
+        mask = os.umask(0)
+        os.umask(mask)
+        work.chmod(0o777 & ~mask)
+        if path.exists():
+            old = work.with_name(work.name + "-old")
+            path.rename(old)
+            work.rename(path)
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        else:
+            work.rename(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def require_absent(path: Path, *, overwrite: bool = False) -> None:
+    """OutputError if something other than an empty folder is at the path and may not be overwritten."""
+    taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if taken and not overwrite:
+        raise OutputError(f"{path} is there already", hint="name another --out, or replace it with --overwrite")
+
+
+def inside(root: Path, identifier: str, suffix: str) -> Path:
+    """The path under `root` for an utterance id of any make; different ids get different paths.
+
+    Slashes make folders. Whatever could leave the root or upset a shell or a file system is percent-encoded.
+    """
+    parts = [_safe_name(part) for part in identifier.split("/")]
+    return root.joinpath(*parts[:-1], parts[-1] + suffix)
+
+
+def _safe_name(part: str) -> str:
+    name = "".join(map(_encoded, part)) or "%"
+    return _shortened("%2E" + name[1:] if name.startswith(".") else name)
+
+
+def _encoded(char: str) -> str:
+    if char in _SAFE or (char.isalnum() and not char.isascii()):
+        return char
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _shortened(name: str) -> str:
+    data = name.encode()
+    if len(data) <= _LONGEST_NAME:
+        return name
+    return data[: _LONGEST_NAME - 33].decode(errors="ignore") + "%" + sha256(data).hexdigest()[:32]
