@@ -74,22 +74,14 @@ class AudioStream:
         self.source_samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        resampler = None
-        if self.sample_rate != self.source_rate:
-            resampler = soxr.ResampleStream(self.source_rate, self.sample_rate, 1, dtype="float32")
-        given = 0
-        for block in self._decoded():
-            self.source_samples += len(block)
-            mono = _mix(block.T)
-            out = mono if resampler is None else resampler.resample_chunk(mono)
-            given += len(out)
-            yield out
+        yield from resample_blocks(self._mono(), self.source_rate, self.sample_rate)
         if not self.source_samples:
             raise AudioError("expected audio, got a file with no samples")
-        if resampler is not None:
-            tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            due = resampled_length(self.source_samples, self.source_rate, self.sample_rate) - given
-            yield np.pad(tail[:due], (0, max(0, due - len(tail))))
+
+    def _mono(self) -> Iterator[np.ndarray]:
+        for block in self._decoded():
+            self.source_samples += len(block)
+            yield _mix(block.T)
 
     def _decoded(self) -> Iterator[np.ndarray]:
         with _opened(self.path) as file:
@@ -156,6 +148,27 @@ def encoded(audio: Audio, format_name: str = "FLAC") -> bytes:
         buffer, np.clip(audio.waveform(0).T.cpu().numpy(), -1.0, 1.0), audio.sample_rate, format=format_name
     )
     return buffer.getvalue()
+
+
+def resample_blocks(
+    blocks: Iterable[np.ndarray], source_rate: int, target_rate: int, *, length: int | None = None
+) -> Iterator[np.ndarray]:
+    """Resamples a mono stream (soxr, high quality), to `length` samples in all or as many as its own length makes."""
+    if source_rate == target_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
+    came = given = 0
+    for block in blocks:
+        out = resampler.resample_chunk(block)
+        came += len(block)
+        given += len(out)
+        yield out
+    if came:
+        tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        total = resampled_length(came, source_rate, target_rate) if length is None else length
+        due = max(0, total - given)
+        yield tail[:due] if due <= len(tail) else np.pad(tail, (0, due - len(tail)))
 
 
 def resample(audio: Audio, sample_rate: int) -> Audio:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A window of one utterance: samples [n] (mono float32), of whose frames `skip` are context and `frames` are kept.
+    """The index-th window of an utterance: samples [n] (mono float32), whose first `skip` frames are context.
 
-    The last piece of an utterance carries its `Facts`, the others None.
+    The next `frames` are kept. The last piece of an utterance carries its `Facts`, the others None.
     """
 
     utterance: Utterance
+    index: int
     samples: np.ndarray
     skip: int
     frames: int
@@ -66,7 +67,7 @@ class Facts:
     checksum: str
 
 
-class Corpus(Sequence[Utterance]):
+class Corpus:
     """Utterances with distinct ids. InputError if two share one."""
 
     def __init__(self, utterances: Iterable[Utterance]) -> None:
@@ -97,9 +98,6 @@ class Corpus(Sequence[Utterance]):
 
     def __len__(self) -> int:
         return len(self._utterances)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._utterances[index]
 
     def __iter__(self) -> Iterator[Utterance]:
         return iter(self._utterances)
@@ -172,13 +170,13 @@ class _Decoding(IterableDataset[Piece | Failure]):
                 yield block
 
         held = None
-        for window, samples in self.windows.stream(blocks()):
+        for index, (window, samples) in enumerate(self.windows.stream(blocks())):
             if held is not None:
                 yield held
-            held = Piece(utterance, np.array(samples), window.skip, window.frames)
+            held = Piece(utterance, index, np.array(samples), window.skip, window.frames)
         if held is not None:
             facts = Facts(counted, stream.source_samples, stream.source_rate, audio.checksum(utterance.path))
-            yield Piece(utterance, held.samples, held.skip, held.frames, facts)
+            yield replace(held, facts=facts)
 
 
 def _as_it_is(item: Piece | Failure) -> Piece | Failure:
@@ -203,9 +201,15 @@ def _utterances_of(source: Path) -> Iterator[Utterance]:
 
 
 def _folder(folder: Path) -> Iterator[Utterance]:
-    found = 0
+    found, visited = 0, set()
     for base, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
+        status = Path(base).stat()
+        identity = status.st_dev, status.st_ino
+        if identity in visited:  # links may go in circles
+            folders.clear()
+            continue
+        visited.add(identity)
         for name in sorted(names):
             path = Path(base, name)
             if path.suffix.lower() in audio.SUFFIXES and not name.startswith("."):

@@ -57,7 +57,7 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             old = work.with_name(work.name + "-old")
             path.rename(old)
             work.rename(path)
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            remove(old)
         else:
             work.rename(path)
     finally:
@@ -69,6 +69,14 @@ def require_absent(path: Path, *, overwrite: bool = False) -> None:
     taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
     if taken and not overwrite:
         raise OutputError(f"{path} is there already", hint="name another --out, or replace it with --overwrite")
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def inside(root: Path, identifier: str, suffix: str) -> Path:

@@ -272,6 +272,9 @@ class FeatureExtractor(Protocol):
     def extract(self, audio: Audio) -> Features:
         """Features of mono audio at `sample_rate`."""
 
+    def config(self) -> dict[str, Any]:
+        """Plain JSON values that decide every output, for artifacts and fingerprints; no places, no paths."""
+
 
 @runtime_checkable
 class Quantizer(Protocol):

@@ -1,0 +1,43 @@
+"""`vocable resynthesize`: a store of tokens to sound files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vocable.cli import shared
+
+
+@click.command()
+@click.argument("tokens", type=click.Path(path_type=Path))
+@shared.out_option
+@click.option("--tokenizer", metavar="DIR|HUB_ID", help="The units to invert.  [default: the copy in the store]")
+@click.option("--rate", type=click.IntRange(1), help="Sample rate to write, in Hz.  [default: the recording's own]")
+@click.option("--format", "format_name", default="wav", show_default=True, type=click.Choice(["wav", "flac", "ogg", "opus", "mp3"]))
+@shared.overwrite_option
+def command(
+    tokens: Path, out: Path, tokenizer: str | None, rate: int | None, format_name: str, overwrite: bool
+) -> None:
+    """Turn a store of tokens back into audio, a file for every recording, as long as the recording was.
+
+    Units of spectral features (mfcc, logmel) are inverted without weights. Stop it and run it again: it does what is
+    missing.
+
+    \b
+    vocable resynthesize tokens/ --out wavs/
+    """
+    from vocable.presets import inverter
+    from vocable.store import TokenStore
+    from vocable.tokenizers import UnitTokenizer
+    from vocable.vocoders import resynthesize
+
+    store = TokenStore.open(tokens)
+    vocoder = inverter(UnitTokenizer.from_pretrained(tokenizer or store.tokenizer_path))
+    with shared.progress_bar("resynthesize") as watch:
+        run = resynthesize(store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=watch)
+    earlier = f", {run.skipped:,} there already" if run.skipped else ""
+    shared.say(
+        f"{shared.plural(run.done, 'recording')} resynthesized{earlier}: {run.audio_seconds / 60:.1f} minutes "
+        f"in {run.seconds:.1f} s ({run.rate:,.0f} x real time), in {out}"
+    )

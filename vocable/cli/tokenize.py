@@ -1,0 +1,46 @@
+"""`vocable tokenize`: audio to a store of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vocable.cli import shared
+
+
+@click.command()
+@shared.corpus_argument
+@click.option("--tokenizer", required=True, metavar="DIR|HUB_ID", help="The artifact that makes the tokens.")
+@shared.out_option
+@click.option("--revision", help="Revision of the tokenizer on the hub.")
+@shared.device_option
+@shared.workers_option
+@shared.overwrite_option
+def command(
+    corpus: tuple[str, ...], tokenizer: str, out: Path, revision: str | None, device: str, workers: int | None,
+    overwrite: bool,
+) -> None:
+    """Turn audio into a store of tokens.
+
+    CORPUS: folders, sound files, .jsonl manifests, .txt lists, or - for paths on standard input. Any rate, any channels.
+
+    Stop it and run it again: it does what is missing. Recordings that cannot be read are listed in failures.jsonl.
+
+    \b
+    vocable tokenize speech/ --tokenizer units/ --out tokens/
+    find /corpora -name '*.flac' | vocable tokenize - --tokenizer units/ --out tokens/
+    """
+    from vocable.tokenizers import UnitTokenizer, tokenize
+
+    recordings = shared.read_corpus(corpus)
+    model = UnitTokenizer.from_pretrained(tokenizer, revision=revision, device=shared.pick_device(device))
+    with shared.progress_bar("tokenize") as watch:
+        run = tokenize(recordings, model, out, overwrite=overwrite, workers=shared.pick_workers(workers), watcher=watch)
+    earlier = f", {run.skipped:,} done earlier" if run.skipped else ""
+    shared.say(
+        f"{shared.plural(run.done, 'recording')} tokenized{earlier}: {run.audio_seconds / 60:.1f} minutes of audio "
+        f"in {run.seconds:.1f} s ({run.rate:,.0f} x real time), {model.spec.bitrate:,.0f} bit/s, in {out}"
+    )
+    if run.failed:
+        shared.say(f"{shared.plural(run.failed, 'recording')} failed: see {out / 'failures.jsonl'}")

@@ -1,0 +1,121 @@
+"""Tokenizing a corpus into a store: stop it where you like, run it again, and it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches
+from vocable.progress import Progress, Watcher, unwatched
+from vocable.store import Entry, TokenStore
+from vocable.tokenizers.training import BATCH_SECONDS
+from vocable.tokenizers.units import UnitTokenizer
+
+
+def tokenize(
+    corpus: Corpus,
+    tokenizer: UnitTokenizer,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    workers: int = 0,
+    shard_seconds: float = 20.0,
+    watcher: Watcher = unwatched,
+) -> Progress:
+    """Writes the tokens of every recording that the store at `out` does not hold yet.
+
+    A shard is committed every `shard_seconds` of wall time, so that is the most a kill can cost. A recording that
+    cannot be read is noted in failures.jsonl with the reason, and tried again on the next run. `workers` processes
+    decode.
+    SpecError if the store holds tokens of another tokenizer and is not to be overwritten, StoreError if it is damaged.
+    """
+    store = TokenStore.create(out, tokenizer.spec, overwrite=overwrite)
+    if not store.tokenizer_path.exists():
+        tokenizer.save_pretrained(store.tokenizer_path)
+    done = set(store.ids())
+    store.settle_failures(done)
+    todo = corpus.without(done)
+    progress = Progress(len(corpus), skipped=len(corpus) - len(todo))
+    run = _Run(store, tokenizer, progress, shard_seconds)
+    try:
+        pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
+        for batch in batches(pieces, max_samples=BATCH_SECONDS * tokenizer.spec.sample_rate):
+            run.encode(batch)
+            watcher(progress)
+    except KeyboardInterrupt:
+        run.flush()
+        raise
+    run.flush()
+    store.settle_failures(run.finished)
+    watcher(progress)
+    return progress
+
+
+class _Run:
+    """Utterances under way: codes of their windows until the last is there, then entries until the next shard."""
+
+    def __init__(self, store: TokenStore, tokenizer: UnitTokenizer, progress: Progress, shard_seconds: float) -> None:
+        self.store, self.tokenizer, self.progress, self.shard_seconds = store, tokenizer, progress, shard_seconds
+        self.finished: set[str] = set()
+        self._parts: dict[str, dict[int, np.ndarray]] = {}
+        self._facts: dict[str, tuple[int, Facts]] = {}
+        self._failed: set[str] = set()
+        self._entries: list[Entry] = []
+        self._flushed = time.monotonic()
+
+    def sound(self, items: Iterator[Piece | Failure]) -> Iterator[Piece]:
+        """The pieces; failures are noted on the way."""
+        for item in items:
+            if isinstance(item, Piece):
+                yield item
+                continue
+            self.store.note_failure(item)
+            self.progress.failed += 1
+            self._failed.add(item.id)
+            self._parts.pop(item.id, None)
+
+    def encode(self, batch: list[Piece]) -> None:
+        """Tokens of a batch of windows, and whatever that completes."""
+        codes = self.tokenizer.encode_windows([torch.from_numpy(piece.samples) for piece in batch])
+        for piece, part in zip(batch, codes, strict=True):
+            if piece.utterance.id in self._failed:
+                continue
+            parts = self._parts.setdefault(piece.utterance.id, {})
+            parts[piece.index] = part[:, piece.skip : piece.skip + piece.frames].numpy()
+            if piece.facts is not None:
+                self._facts[piece.utterance.id] = piece.index + 1, piece.facts
+            self._complete(piece.utterance)
+        if time.monotonic() - self._flushed > self.shard_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commits a shard of the entries that are complete."""
+        self.store.append(self._entries)
+        self.finished.update(entry.id for entry in self._entries)
+        self._entries = []
+        self._flushed = time.monotonic()
+
+    def _complete(self, utterance: Utterance) -> None:
+        count, facts = self._facts.get(utterance.id, (None, None))
+        if facts is None or len(self._parts[utterance.id]) != count:
+            return
+        del self._facts[utterance.id]
+        parts = self._parts.pop(utterance.id)
+        self._entries.append(
+            Entry(
+                id=utterance.id,
+                codes=np.concatenate([parts[index] for index in range(len(parts))], axis=1),
+                samples=facts.samples,
+                path=str(utterance.path),
+                source_samples=facts.source_samples,
+                source_rate=facts.source_rate,
+                checksum=facts.checksum,
+                fields=utterance.fields,
+            )
+        )
+        self.progress.done += 1
+        self.progress.audio_seconds += facts.source_samples / facts.source_rate

@@ -1,0 +1,128 @@
+"""Units: an extractor and one codebook per layer make a tokenizer; and its artifact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocable import artifacts
+from vocable.artifacts import Artifact
+from vocable.audio import conform
+from vocable.clock import Windows
+from vocable.errors import ArtifactError, InputError
+from vocable.quantizers.kmeans import KMeans
+from vocable.tokenizers import extractors
+from vocable.types import Audio, Codebook, FeatureExtractor, Tokens, TokenSpec
+
+KIND = "units"
+_WINDOW_SECONDS = 30.0
+_WINDOWS_AT_ONCE = 4  # of one recording in memory; no result depends on it
+
+
+class UnitTokenizer:
+    """Audio -> features of L layers -> the nearest entry of each layer's codebook -> Tokens with K = L codebooks.
+
+    Recordings longer than 30 s are cut into windows with context on the frame grid. The cut is part of the fingerprint,
+    so the tokens are a function of the recording alone and memory is bounded whatever its length.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        quantizers: Sequence[KMeans],
+        *,
+        windows: Windows | None = None,
+        evidence: dict[str, Any] | None = None,
+    ) -> None:
+        if len(quantizers) != len(extractor.layers):
+            raise InputError(f"expected a codebook for each of {len(extractor.layers)} layers, got {len(quantizers)}")
+        for layer, quantizer in zip(extractor.layers, quantizers, strict=True):
+            if quantizer.dim != extractor.dim:
+                raise InputError(f"expected a codebook of dimension {extractor.dim} for {layer}, got {quantizer.dim}")
+        self.extractor = extractor
+        self.quantizers = tuple(quantizers)
+        self.windows = windows or default_windows(extractor)
+        self.evidence = evidence or {}
+        self.spec = TokenSpec(
+            extractor.sample_rate,
+            extractor.hop_length,
+            tuple(
+                Codebook(quantizer.codebook_sizes[0], layer)
+                for layer, quantizer in zip(extractor.layers, quantizers, strict=True)
+            ),
+            self._artifact().fingerprint,
+            extractor.window,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What the tokens of this tokenizer, and of no other, are signed with."""
+        return self.spec.source
+
+    def encode(self, audio: Audio) -> Tokens:
+        """Tokens of audio at any rate, with any channels. AudioError for an empty utterance, NaN or infinity."""
+        mono = conform(audio, self.spec.sample_rate)
+        codes = [self._encode_one(mono.waveform(index)[0]) for index in range(len(mono))]
+        return Tokens.of(codes, self.spec, mono.lengths.tolist())
+
+    def encode_windows(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Codes [K, T] of each mono waveform [N] at the tokenizer's rate, every one taken as a whole."""
+        features = self.extractor.extract(Audio.of(waveforms, self.spec.sample_rate))
+        return [self._quantize(features.utterance(index)) for index in range(len(features))]
+
+    def save_pretrained(self, path: str | os.PathLike[str], *, bundle: bool = False, overwrite: bool = False) -> None:
+        """Writes config.json and model.safetensors; `bundle` puts the extractor's weights inside as well."""
+        artifacts.save(self._artifact(bundle=bundle), path, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, place: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu"
+    ) -> UnitTokenizer:
+        """Reads a folder or a hub id. ArtifactError if it, or the extractor it refers to, is missing or altered."""
+        artifact = artifacts.load(place, KIND, revision=revision)
+        config = artifact.config
+        try:
+            extractor = extractors.rebuild(config["extractor"], artifact.origin, artifact.extra, device=device)
+            centroids = [artifact.tensors[f"codebooks.{layer}"] for layer in config["layers"]]
+            windows = Windows(**config["windows"])
+        except (KeyError, TypeError) as problem:
+            raise ArtifactError(f"{place} lacks a part of a unit tokenizer: {problem}") from problem
+        quantizers = [KMeans(table.to(device)) for table in centroids]
+        return cls(extractor, quantizers, windows=windows, evidence=artifact.evidence)
+
+    def _encode_one(self, waveform: Tensor) -> Tensor:
+        windows = list(self.windows.cut(len(waveform)))
+        codes = []
+        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+            group = windows[start : start + _WINDOWS_AT_ONCE]
+            parts = self.encode_windows([waveform[window.start : window.stop] for window in group])
+            codes += [part[:, w.skip : w.skip + w.frames] for part, w in zip(parts, group, strict=True)]
+        return torch.cat(codes, dim=1)
+
+    def _quantize(self, frames: Tensor) -> Tensor:
+        codes = [quantizer.encode(layer) for quantizer, layer in zip(self.quantizers, frames, strict=True)]
+        return torch.cat(codes, dim=-1).T.cpu()
+
+    def _artifact(self, *, bundle: bool = False) -> Artifact:
+        config = {
+            "extractor": self.extractor.config(),
+            "layers": list(self.extractor.layers),
+            "quantizers": [{"kind": "kmeans", "size": q.codebook_sizes[0]} for q in self.quantizers],
+            "windows": {name: getattr(self.windows, name) for name in ("frames", "context", "hop_length", "window")},
+        }
+        tensors = {
+            f"codebooks.{layer}": quantizer.centroids
+            for layer, quantizer in zip(self.extractor.layers, self.quantizers, strict=True)
+        }
+        extra = extractors.weights(self.extractor) if bundle else {}
+        return Artifact(KIND, config, tensors, extra, extractors.origin(self.extractor), self.evidence)
+
+
+def default_windows(extractor: FeatureExtractor) -> Windows:
+    """30 s of new frames at a time, with as much context as the extractor asks for."""
+    frames = round(_WINDOW_SECONDS * extractor.sample_rate / extractor.hop_length)
+    return Windows(frames, extractor.context, extractor.hop_length, extractor.window)

@@ -1,0 +1,101 @@
+"""Resynthesis of a store into sound files, one recording at a time, in bounded memory; stopped runs go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocable.audio import resample_blocks, write_blocks
+from vocable.clock import resampled_length
+from vocable.errors import OutputError
+from vocable.files import inside, write_atomic
+from vocable.progress import Progress, Watcher, unwatched
+from vocable.store import Entry, TokenStore
+from vocable.types import TokenSpec
+
+_HEAD = "_resynthesis.json"
+
+
+class BlockVocoder(Protocol):
+    """A vocoder that gives its output piece by piece."""
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def spec(self) -> TokenSpec: ...
+
+    def decode_blocks(self, codes: Tensor, samples: int) -> Iterator[Tensor]:
+        """Blocks [n] of the waveform of codes [K, T]; together they have exactly `samples` samples."""
+
+
+def resynthesize(
+    store: TokenStore,
+    vocoder: BlockVocoder,
+    out: str | os.PathLike[str],
+    *,
+    sample_rate: int | None = None,
+    suffix: str = ".wav",
+    overwrite: bool = False,
+    watcher: Watcher = unwatched,
+) -> Progress:
+    """Writes a sound file for every utterance of the store, named after its id, as long as the recording was.
+
+    The rate is that of the recording, so that lengths agree to the sample, unless `sample_rate` (Hz) is given; tokens
+    that came from no recording get the vocoder's. Files that are there from an earlier run with the same tokens and
+    options are kept. SpecError if the vocoder does not cover the store's tokens, OutputError if `out` holds others.
+    """
+    vocoder.spec.require(store.spec)
+    folder = Path(out)
+    _claim(folder, {"source": store.spec.source, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
+    progress = Progress(len(store))
+    for entry in store:
+        path = inside(folder, entry.id, suffix)
+        if path.exists() and not overwrite:
+            progress.skipped += 1
+            continue
+        rate, length = _target(entry, vocoder.sample_rate, sample_rate)
+        blocks = (
+            block.numpy()
+            for block in vocoder.decode_blocks(torch.from_numpy(entry.codes.astype(np.int64)), entry.samples)
+        )
+        write_blocks(path, resample_blocks(blocks, vocoder.sample_rate, rate, length=length), rate)
+        progress.done += 1
+        progress.audio_seconds += length / rate
+        watcher(progress)
+    watcher(progress)
+    return progress
+
+
+def _target(entry: Entry, own_rate: int, wanted: int | None) -> tuple[int, int]:
+    """Rate and number of samples to write."""
+    if not entry.source_rate:
+        rate = wanted or own_rate
+        return rate, entry.samples if rate == own_rate else resampled_length(entry.samples, own_rate, rate)
+    rate = wanted or entry.source_rate
+    if rate == entry.source_rate:
+        return rate, entry.source_samples
+    if rate == own_rate:
+        return rate, entry.samples
+    return rate, resampled_length(entry.source_samples, entry.source_rate, rate)
+
+
+def _claim(folder: Path, settings: dict[str, object], overwrite: bool) -> None:
+    """Marks the folder as holding resyntheses of this kind, or checks that it does."""
+    head = folder / _HEAD
+    data = json.dumps(settings, sort_keys=True).encode()
+    if head.exists() and (overwrite or head.read_bytes() == data):
+        write_atomic(head, data)
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(
+            f"{folder} holds something else than this resynthesis",
+            hint="name another --out, or replace it with --overwrite",
+        )
+    write_atomic(head, data)
