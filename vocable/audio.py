@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ from vocable.errors import AudioError, InputError, OutputError
 from vocable.files import publish
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from vocable.types import Audio
 
 SUFFIXES = frozenset(
@@ -127,16 +131,17 @@ def write_blocks(
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
     try:
-        # descriptors, not names, so that libsndfile's refusal of odd names never matters
-        with os.fdopen(handle, "w+b") as file:
+        with _Sink(handle, "rb+") as file:
             with soundfile.SoundFile(file, "w", sample_rate, channels, kind[1], format=kind[0]) as sound:
                 for block in blocks:
                     sound.write(np.clip(block, -1.0, 1.0))
-            file.flush()
+                    file.check()
+            file.check()
             os.fsync(file.fileno())
         publish(Path(name), path)
     except soundfile.LibsndfileError as problem:
-        raise OutputError(f"cannot write {path}: {_reason(problem)}", hint="is the disk full?") from problem
+        message = f"cannot write {path} at {sample_rate} Hz with {channels} channels: {_reason(problem)}"
+        raise OutputError(message, hint="not every format takes every rate: .wav does") from problem
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -208,15 +213,35 @@ def conform(audio: Audio, sample_rate: int) -> Audio:
 _DAMAGED = "the file is damaged: make it anew, or leave it out"
 
 
+class _Sink(io.FileIO):
+    """A file under libsndfile, which loses errors of writing: the first is kept, and raised by `check`."""
+
+    _problem: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[super().write(left) :]
+        except OSError as problem:
+            self._problem = self._problem or problem
+        return memoryview(data).nbytes
+
+    def check(self) -> None:
+        if self._problem:
+            raise self._problem
+
+
 def _opened(path: str | os.PathLike[str]) -> soundfile.SoundFile:
     path = Path(path)
     try:
-        if path.is_dir():
-            raise AudioError("expected a sound file, got a directory")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise AudioError("expected a sound file, got an empty file")
-        return soundfile.SoundFile(path)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError(f"expected a sound file, got {'a directory' if path.is_dir() else 'a pipe or a device'}")
+        if not status.st_size:
+            raise AudioError("expected a sound file, got an empty file")
+        # a descriptor, because a name may hold bytes that soundfile cannot pass on
+        return soundfile.SoundFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except soundfile.LibsndfileError as problem:
         raise AudioError(f"not a readable sound file: {_reason(problem)}") from problem
     except (OSError, ValueError) as problem:
@@ -230,5 +255,5 @@ def _reason(problem: soundfile.LibsndfileError) -> str:
 
 
 def _mix(channels: np.ndarray) -> np.ndarray:
-    """Channels [C, N] averaged to [N]."""
-    return np.ascontiguousarray(channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32))
+    """Channels [C, N] averaged to [N], summed one by one: a reduction's order depends on the layout in memory."""
+    return np.ascontiguousarray(reduce(np.add, channels) / np.float32(len(channels)))

@@ -69,7 +69,7 @@ _COMMANDS = (
 def _clip(entry: Entry, store: TokenStore, folder: Path) -> Clip:
     original = audio.read(entry.path)
     resynthesis = audio.read(inside(folder / "wavs", entry.id, ".wav"))
-    value = float(stoi(original, resynthesis).values[0])
+    scores = stoi(original, resynthesis)
     return Clip(
         id=entry.id,
         text=str(entry.fields.get("text", "")),
@@ -77,5 +77,5 @@ def _clip(entry: Entry, store: TokenStore, folder: Path) -> Clip:
         original=original,
         resynthesis=resynthesis,
         tokens=entry.tokens(store.spec),
-        scores={"STOI": None if value != value else value},
+        scores={"STOI": None if scores.failed else scores.mean},
     )

@@ -10,7 +10,9 @@ from vocable.cli import shared
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where the result goes.")
+@click.option(
+    "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where the result goes."
+)
 @shared.overwrite_option
 def command(out: Path, overwrite: bool) -> None:
     """Train units on the bundled speech, tokenize it, resynthesize it, and write a page to see and hear it.

@@ -53,18 +53,27 @@ def _artifact(path: Path) -> Iterator[Row]:
     extractor = units.extractor.config()
     yield "kind", "unit tokenizer"
     yield "fingerprint", units.fingerprint
-    yield "features", ", ".join(f"{name} {value}" for name, value in extractor.items() if isinstance(value, str | int | float))
+    yield (
+        "features",
+        ", ".join(f"{name} {value}" for name, value in extractor.items() if isinstance(value, str | int | float)),
+    )
     yield from _spec_rows(units.spec)
     evidence = units.evidence
     if evidence:
-        yield "trained on", (
-            f"{evidence['recordings']:,} recordings, {evidence['audio_seconds'] / 60:,.1f} minutes, "
-            f"{evidence['frames_used']:,} of {evidence['frames_seen']:,} frames, seed {evidence['seed']}"
+        yield (
+            "trained on",
+            (
+                f"{evidence['recordings']:,} recordings, {evidence['audio_seconds'] / 60:,.1f} minutes, "
+                f"{evidence['frames_used']:,} of {evidence['frames_seen']:,} frames, seed {evidence['seed']}"
+            ),
         )
         for label, fit in evidence["fits"].items():
-            yield f"fit of {label}", (
-                f"objective {fit['objective'][-1]:.4g} after {fit['iterations']} iterations, usage {fit['usage']:.1%}, "
-                f"entropy {fit['entropy']:.2f} bits"
+            yield (
+                f"fit of {label}",
+                (
+                    f"objective {fit['objective'][-1]:.4g} after {fit['iterations']} iterations, "
+                    f"usage {fit['usage']:.1%}, entropy {fit['entropy']:.2f} bits"
+                ),
             )
 
 

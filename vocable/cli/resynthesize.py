@@ -14,7 +14,13 @@ from vocable.cli import shared
 @shared.out_option
 @click.option("--tokenizer", metavar="DIR|HUB_ID", help="The units to invert.  [default: the copy in the store]")
 @click.option("--rate", type=click.IntRange(1), help="Sample rate to write, in Hz.  [default: the recording's own]")
-@click.option("--format", "format_name", default="wav", show_default=True, type=click.Choice(["wav", "flac", "ogg", "opus", "mp3"]))
+@click.option(
+    "--format",
+    "format_name",
+    default="wav",
+    show_default=True,
+    type=click.Choice(["wav", "flac", "ogg", "opus", "mp3"]),
+)
 @shared.overwrite_option
 def command(
     tokens: Path, out: Path, tokenizer: str | None, rate: int | None, format_name: str, overwrite: bool
@@ -34,8 +40,10 @@ def command(
 
     store = TokenStore.open(tokens)
     vocoder = inverter(UnitTokenizer.from_pretrained(tokenizer or store.tokenizer_path))
-    with shared.progress_bar("resynthesize") as watch:
-        run = resynthesize(store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=watch)
+    with shared.display("resynthesize") as display:
+        run = resynthesize(
+            store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=display.watch
+        )
     earlier = f", {run.skipped:,} there already" if run.skipped else ""
     shared.say(
         f"{shared.plural(run.done, 'recording')} resynthesized{earlier}: {run.audio_seconds / 60:.1f} minutes "

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from vocable.corpus import Corpus
     from vocable.progress import Progress
 
-F = TypeVar("F", bound=Callable[..., Any])
+_QUIET_SECONDS = 30.0
 
 corpus_argument = click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -56,47 +58,54 @@ def pick_device(name: str) -> str:
     return name
 
 
+def batch_seconds(device: str) -> float:
+    """Audio per batch: a processor gains nothing from large ones, a GPU much."""
+    return 20.0 if device == "cpu" else 240.0
+
+
 def pick_workers(count: int | None) -> int:
     """Half the cores, at least one and at most eight, unless told otherwise."""
     return max(1, min(8, (os.cpu_count() or 2) // 2)) if count is None else count
 
 
+class Display:
+    """What a command shows while it runs: a bar on a terminal; elsewhere a line every half minute."""
+
+    def __init__(self, label: str, bar: Bar | None) -> None:
+        self._label, self._bar, self._last = label, bar, 0.0
+        self._task = bar.add_task(label, total=None, rate="") if bar else None
+
+    def watch(self, progress: Progress) -> None:
+        """Recordings, rate and time left; for `watcher=`."""
+        finished = progress.done + progress.failed + progress.skipped
+        rate = f"{progress.rate:,.0f} s/s"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, total=progress.total, completed=finished, rate=rate)
+        elif progress.seconds - self._last > _QUIET_SECONDS:
+            self._last = progress.seconds
+            say(f"{self._label}: {finished} of {progress.total}, {rate}")
+
+    def clustering(self, layer: str, iteration: int, objective: float) -> None:
+        """One more pass of k-means; for `on_iteration=`."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=f"clustering {layer}", rate=f"{iteration}: {objective:.4g}")
+
+
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar with recordings, rate and time left on a terminal; a line every half minute elsewhere. Yields a watcher."""
+def display(label: str) -> Iterator[Display]:
+    """Shows the progress of one long call."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _line_writer(label)
+        yield Display(label, None)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(label, total=None, rate="")
-
-        def watch(progress: object) -> None:
-            from vocable.progress import Progress as Counts
-
-            if isinstance(progress, Counts):
-                finished = progress.done + progress.failed + progress.skipped
-                bar.update(task, total=progress.total, completed=finished, rate=f"{progress.rate:,.0f} s/s")
-
-        yield watch
-
-
-def _line_writer(label: str) -> Callable[[Progress], None]:
-    last = [0.0]
-
-    def watch(progress: Progress) -> None:
-        if progress.seconds - last[0] > 30:
-            last[0] = progress.seconds
-            finished = progress.done + progress.failed + progress.skipped
-            say(f"{label}: {finished} of {progress.total}, {progress.rate:,.0f} s/s")
-
-    return watch
+        yield Display(label, bar)
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 recording", "2 recordings"."""
+    """Counts a noun: 1 recording, 2 recordings."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -18,12 +18,17 @@ from vocable.cli import shared
 @shared.workers_option
 @shared.overwrite_option
 def command(
-    corpus: tuple[str, ...], tokenizer: str, out: Path, revision: str | None, device: str, workers: int | None,
+    corpus: tuple[str, ...],
+    tokenizer: str,
+    out: Path,
+    revision: str | None,
+    device: str,
+    workers: int | None,
     overwrite: bool,
 ) -> None:
     """Turn audio into a store of tokens.
 
-    CORPUS: folders, sound files, .jsonl manifests, .txt lists, or - for paths on standard input. Any rate, any channels.
+    CORPUS: folders, sound files, .jsonl manifests, .txt lists, or - for paths on standard input; any rate and channels.
 
     Stop it and run it again: it does what is missing. Recordings that cannot be read are listed in failures.jsonl.
 
@@ -34,9 +39,18 @@ def command(
     from vocable.tokenizers import UnitTokenizer, tokenize
 
     recordings = shared.read_corpus(corpus)
-    model = UnitTokenizer.from_pretrained(tokenizer, revision=revision, device=shared.pick_device(device))
-    with shared.progress_bar("tokenize") as watch:
-        run = tokenize(recordings, model, out, overwrite=overwrite, workers=shared.pick_workers(workers), watcher=watch)
+    device = shared.pick_device(device)
+    model = UnitTokenizer.from_pretrained(tokenizer, revision=revision, device=device)
+    with shared.display("tokenize") as display:
+        run = tokenize(
+            recordings,
+            model,
+            out,
+            overwrite=overwrite,
+            workers=shared.pick_workers(workers),
+            batch_seconds=shared.batch_seconds(device),
+            watcher=display.watch,
+        )
     earlier = f", {run.skipped:,} done earlier" if run.skipped else ""
     shared.say(
         f"{shared.plural(run.done, 'recording')} tokenized{earlier}: {run.audio_seconds / 60:.1f} minutes of audio "

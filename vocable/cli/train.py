@@ -25,8 +25,13 @@ def command() -> None:
 @click.option("--clusters", type=click.IntRange(1), default=100, show_default=True, help="Entries of each codebook.")
 @shared.out_option
 @click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, help="Passes of Lloyd at most.")
-@click.option("--memory", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-              help="GiB of frames to hold; of a larger corpus a uniform sample is used.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="GiB of frames to hold; of a larger corpus a uniform sample is used.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--backend", type=click.Choice(["torch", "faiss"]), default="torch", show_default=True)
 @click.option("--revision", help="Revision of the model on the hub.")
@@ -35,9 +40,20 @@ def command() -> None:
 @shared.workers_option
 @shared.overwrite_option
 def kmeans(
-    corpus: tuple[str, ...], features: str, layers: str | None, clusters: int, out: Path, iterations: int,
-    memory: float, seed: int, backend: Literal["torch", "faiss"], revision: str | None, bundle: bool, device: str,
-    workers: int | None, overwrite: bool,
+    corpus: tuple[str, ...],
+    features: str,
+    layers: str | None,
+    clusters: int,
+    out: Path,
+    iterations: int,
+    memory: float,
+    seed: int,
+    backend: Literal["torch", "faiss"],
+    revision: str | None,
+    bundle: bool,
+    device: str,
+    workers: int | None,
+    overwrite: bool,
 ) -> None:
     """Cluster the frames of a corpus into units: one pass over the audio, a codebook for every layer.
 
@@ -53,12 +69,23 @@ def kmeans(
 
     require_absent(out, overwrite=overwrite)
     recordings = shared.read_corpus(corpus)
-    extractor = build(features, layers=parse_layers(layers), revision=revision, device=shared.pick_device(device))
+    device = shared.pick_device(device)
+    extractor = build(features, layers=parse_layers(layers), revision=revision, device=device)
     failures = []
-    with shared.progress_bar("features") as watch:
+    with shared.display("features") as display:
         tokenizer = train_kmeans(
-            recordings, extractor, clusters, iterations=iterations, memory=int(memory * 2**30), seed=seed,
-            backend=backend, workers=shared.pick_workers(workers), watcher=watch, on_failure=failures.append,
+            recordings,
+            extractor,
+            clusters,
+            iterations=iterations,
+            memory=int(memory * 2**30),
+            seed=seed,
+            backend=backend,
+            workers=shared.pick_workers(workers),
+            batch_seconds=shared.batch_seconds(device),
+            watcher=display.watch,
+            on_failure=failures.append,
+            on_iteration=display.clustering,
         )
     tokenizer.save_pretrained(out, bundle=bundle, overwrite=overwrite)
     for failure in failures:
@@ -67,7 +94,7 @@ def kmeans(
 
 
 def parse_layers(text: str | None) -> list[int] | None:
-    """ "6,9" or "4-9" as numbers; None for "all" or nothing."""
+    """Numbers for 6,9 or 4-9; None for "all" or nothing."""
     if text is None or text == "all":
         return None
     try:

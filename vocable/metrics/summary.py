@@ -45,5 +45,5 @@ def summarize(store: TokenStore) -> StoreSummary:
         frames += entry.codes.shape[1]
         codes = entry.tokens(store.spec).codes[0]
         for total, row in zip(counts, codes, strict=True):
-            total += code_counts(row, len(total))
+            total.add_(code_counts(row, len(total)))
     return StoreSummary(store.spec, recordings, samples, frames, counts)

@@ -12,7 +12,6 @@ import torch
 from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
-from vocable.tokenizers.training import BATCH_SECONDS
 from vocable.tokenizers.units import UnitTokenizer
 
 
@@ -23,6 +22,7 @@ def tokenize(
     *,
     overwrite: bool = False,
     workers: int = 0,
+    batch_seconds: float = 20.0,
     shard_seconds: float = 20.0,
     watcher: Watcher = unwatched,
 ) -> Progress:
@@ -30,7 +30,7 @@ def tokenize(
 
     A shard is committed every `shard_seconds` of wall time, so that is the most a kill can cost. A recording that
     cannot be read is noted in failures.jsonl with the reason, and tried again on the next run. `workers` processes
-    decode.
+    decode; the model sees `batch_seconds` of audio at a time. No result depends on either.
     SpecError if the store holds tokens of another tokenizer and is not to be overwritten, StoreError if it is damaged.
     """
     store = TokenStore.create(out, tokenizer.spec, overwrite=overwrite)
@@ -43,7 +43,7 @@ def tokenize(
     run = _Run(store, tokenizer, progress, shard_seconds)
     try:
         pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
-        for batch in batches(pieces, max_samples=BATCH_SECONDS * tokenizer.spec.sample_rate):
+        for batch in batches(pieces, max_samples=round(batch_seconds * tokenizer.spec.sample_rate)):
             run.encode(batch)
             watcher(progress)
     except KeyboardInterrupt:

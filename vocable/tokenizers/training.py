@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
 
+from vocable.clock import Windows
 from vocable.corpus import Corpus, Failure, Piece, batches
 from vocable.errors import InputError
 from vocable.progress import Progress, Watcher, unwatched
@@ -16,7 +17,6 @@ from vocable.tokenizers.units import UnitTokenizer, default_windows
 from vocable.types import Audio, FeatureExtractor
 
 DEFAULT_MEMORY = 1 << 30
-BATCH_SECONDS = 120
 
 
 def train_kmeans(
@@ -29,6 +29,7 @@ def train_kmeans(
     seed: int = 0,
     backend: Literal["torch", "faiss"] = "torch",
     workers: int = 0,
+    batch_seconds: float = 20.0,
     watcher: Watcher = unwatched,
     on_failure: Callable[[Failure], None] = lambda failure: None,
     on_iteration: Callable[[str, int, float], None] = lambda layer, iteration, objective: None,
@@ -44,7 +45,12 @@ def train_kmeans(
     num_layers = len(extractor.layers)
     # one layer more than there are: its frames are copied, sorted, for clustering
     reservoir = FrameReservoir(memory // ((num_layers + 1) * extractor.dim * 4), num_layers, extractor.dim, seed=seed)
-    progress = _gather(corpus, extractor, reservoir, workers, watcher, on_failure)
+    windows, progress = default_windows(extractor), Progress(len(corpus))
+    items = corpus.pieces(extractor.sample_rate, windows, workers=workers)
+    pieces = _sound(items, progress, on_failure)
+    for batch in batches(pieces, max_samples=round(batch_seconds * extractor.sample_rate)):
+        _gather(batch, extractor, windows, reservoir, progress)
+        watcher(progress)
     if len(reservoir) < num_clusters:
         raise InputError(
             f"expected at least {num_clusters} frames for {num_clusters} clusters, got {len(reservoir)}",
@@ -75,32 +81,25 @@ def train_kmeans(
     return UnitTokenizer(extractor, quantizers, evidence=evidence)
 
 
+def _sound(
+    items: Iterable[Piece | Failure], progress: Progress, on_failure: Callable[[Failure], None]
+) -> Iterator[Piece]:
+    for item in items:
+        if isinstance(item, Piece):
+            yield item
+        else:
+            progress.failed += 1
+            on_failure(item)
+
+
 def _gather(
-    corpus: Corpus,
-    extractor: FeatureExtractor,
-    reservoir: FrameReservoir,
-    workers: int,
-    watcher: Watcher,
-    on_failure: Callable[[Failure], None],
-) -> Progress:
-    windows = default_windows(extractor)
-    progress = Progress(len(corpus))
-
-    def pieces() -> Iterator[Piece]:
-        for item in corpus.pieces(extractor.sample_rate, windows, workers=workers):
-            if isinstance(item, Failure):
-                progress.failed += 1
-                on_failure(item)
-            else:
-                yield item
-
-    for batch in batches(pieces(), max_samples=BATCH_SECONDS * extractor.sample_rate):
-        audio = Audio.of([torch.from_numpy(piece.samples) for piece in batch], extractor.sample_rate)
-        features = extractor.extract(audio)
-        for index, piece in enumerate(batch):
-            frames = features.utterance(index)[:, piece.skip : piece.skip + piece.frames]
-            reservoir.add(piece.utterance.id, piece.index * windows.frames, frames)
-            progress.audio_seconds += piece.frames * extractor.hop_length / extractor.sample_rate
-            progress.done += piece.facts is not None
-        watcher(progress)
-    return progress
+    batch: list[Piece], extractor: FeatureExtractor, windows: Windows, reservoir: FrameReservoir, progress: Progress
+) -> None:
+    """Adds the frames of a batch of windows, without their context."""
+    audio = Audio.of([torch.from_numpy(piece.samples) for piece in batch], extractor.sample_rate)
+    features = extractor.extract(audio)
+    for index, piece in enumerate(batch):
+        frames = features.utterance(index)[:, piece.skip : piece.skip + piece.frames]
+        reservoir.add(piece.utterance.id, piece.index * windows.frames, frames)
+        progress.audio_seconds += piece.frames * extractor.hop_length / extractor.sample_rate
+        progress.done += piece.facts is not None
