@@ -32,5 +32,7 @@ def test_the_tree_is_the_package() -> None:
 
 
 def test_files_stay_of_a_readable_size() -> None:
-    long = {path.name: n for path in (ROOT / "vocable").rglob("*.py") if (n := len(path.read_text().splitlines())) > 350}
+    long = {
+        path.name: n for path in (ROOT / "vocable").rglob("*.py") if (n := len(path.read_text().splitlines())) > 350
+    }
     assert not long

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocable.errors import ArtifactError
+from vocable.errors import ArtifactError, OutputError
 from vocable.files import new_directory
 
 FORMAT = 1
@@ -56,12 +56,16 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Writes the folder, whole or not at all. OutputError if it is there and `overwrite` is not given."""
+    """Writes the folder, whole or not at all.
+
+    OutputError if it is there and `overwrite` is not given, or if it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     body = {
@@ -76,9 +80,17 @@ def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = 
     body["checksum"] = sha256(_canonical(body)).hexdigest()
     tensors = {f"model.{name}": tensor for name, tensor in artifact.tensors.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in artifact.extra.items()}
+    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
     with new_directory(Path(path), overwrite=overwrite) as folder:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            # copies, because safetensors refuses tensors that share memory
+            save_file(
+                {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, folder / WEIGHTS
+            )
+        except SafetensorError as problem:
+            raise OutputError(f"cannot write {path}: {problem}", hint="is the disk full?") from problem
+        # a path may hold what UTF-8 cannot: its escape is what JSON writes for it, too
+        (folder / CONFIG).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def load(place: str | os.PathLike[str], kind: str, *, revision: str | None = None) -> Artifact:
@@ -108,7 +120,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} is missing", hint=_ANEW)
     try:
         return load_file(path)
-    except (SafetensorError, ValueError) as problem:
+    except (SafetensorError, ValueError, OSError) as problem:
         raise ArtifactError(f"{path} is damaged: {problem}", hint=_ANEW) from problem
 
 
@@ -145,6 +157,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         sound = sha256(_canonical(body)).hexdigest() == claimed
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing", hint="is this the folder of an artifact?") from None
+    except OSError as problem:
+        raise ArtifactError(f"{path} cannot be read: {problem.strerror}") from problem
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ArtifactError(f"{path} is not the configuration of a vocable artifact", hint=_ANEW) from None
     if not sound:

@@ -68,7 +68,8 @@ class AudioStream:
     """A sound file as mono float32 blocks at `sample_rate` Hz (the file's own rate if none is given); iterate once.
 
     Channels are averaged. After the iteration `source_samples` tells how many samples per channel were decoded.
-    AudioError if the file is unreadable, breaks off, holds no sample, or holds NaN or infinity.
+    AudioError if the file is unreadable, holds no sample, holds NaN or infinity, or breaks off where its format tells
+    (flac; a wav or an mp3 that was cut short is a shorter recording).
     """
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int | None = None) -> None:

@@ -10,16 +10,19 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vocable import audio
 from vocable.clock import Windows
-from vocable.errors import AudioError, InputError
+from vocable.errors import AudioError, InputError, VocableError
+from vocable.files import legible
 
 _LISTS = {".txt", ".lst", ".list"}
 
@@ -78,7 +81,7 @@ class Corpus:
             if other is not utterance:
                 raise InputError(
                     f"two recordings share the id {utterance.id!r}: {other.path} and {utterance.path}",
-                    hint="give their common parent folder, or a manifest (.jsonl) whose lines have an `id`",
+                    hint="give their parent folder, only one of them, or a manifest (.jsonl) whose lines have an `id`",
                 )
 
     @classmethod
@@ -111,15 +114,33 @@ class Corpus:
 
         A recording that cannot be read gives a Failure, perhaps after some of its pieces, and the rest goes on.
         """
+        by_id = {utterance.id: utterance for utterance in self}
+        # what a manifest says stays here: it may be large, or nested too deeply to be sent
+        bare = [Utterance(utterance.id, utterance.path) for utterance in self]
         # forking shares what is loaded already, and the children run no torch
         context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-        yield from DataLoader(
-            _Decoding(self._utterances, sample_rate, windows),
+        items = DataLoader(
+            _Decoding(bare, sample_rate, windows),
             batch_size=None,
             num_workers=min(workers, len(self)),
             multiprocessing_context=context if workers and len(self) else None,
             collate_fn=_as_it_is,
+            generator=torch.Generator(),  # the global one is the user's
         )
+        for item in items:
+            yield replace(item, utterance=by_id[item.utterance.id]) if isinstance(item, Piece) else item
+
+
+@contextmanager
+def decoders_watched() -> Iterator[None]:
+    """Turns the death of a decoding process into a VocableError, wherever in the block torch happens to notice it."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        message = "a decoding process ended unexpectedly"
+        raise VocableError(message, hint="is there memory enough? run the same command again to go on") from problem
 
 
 def batches(pieces: Iterable[Piece], *, max_samples: int, lookahead: int = 64) -> Iterator[list[Piece]]:
@@ -155,9 +176,10 @@ class _Decoding(IterableDataset[Piece | Failure]):
             try:
                 yield from self._pieces(utterance)
             except AudioError as problem:
-                yield Failure(utterance.id, str(utterance.path), str(problem))
+                yield Failure(utterance.id, legible(str(utterance.path)), str(problem))
             except Exception as problem:  # noqa: BLE001  # one odd file among a million must not end the run
-                yield Failure(utterance.id, str(utterance.path), f"{type(problem).__name__}: {problem}")
+                reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+                yield Failure(utterance.id, legible(str(utterance.path)), reason)
 
     def _pieces(self, utterance: Utterance) -> Iterator[Piece]:
         stream = audio.AudioStream(utterance.path, self.sample_rate)
@@ -179,7 +201,7 @@ class _Decoding(IterableDataset[Piece | Failure]):
             yield replace(held, facts=facts)
 
 
-def _as_it_is(item: Piece | Failure) -> Piece | Failure:
+def _as_it_is(item: Any) -> Any:
     return item
 
 
@@ -192,17 +214,19 @@ def _utterances_of(source: Path) -> Iterator[Utterance]:
         )
     elif source.suffix.lower() in {".jsonl", *_LISTS}:
         try:
-            lines = source.read_text(encoding="utf-8").splitlines()
+            # not splitlines, which also splits at characters that JSON and file names may hold
+            lines = source.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as problem:
             raise InputError(f"{source} cannot be read: {problem}") from problem
         yield from _parse_lines(lines, source.parent, str(source))
     else:
-        yield Utterance(source.stem, source)
+        yield Utterance(legible(source.stem), source)
 
 
 def _folder(folder: Path) -> Iterator[Utterance]:
     found, visited = 0, set()
-    for base, folders, names in os.walk(folder, followlinks=True):
+    closed: list[OSError] = []
+    for base, folders, names in os.walk(folder, followlinks=True, onerror=closed.append):
         folders.sort()
         status = Path(base).stat()
         identity = status.st_dev, status.st_ino
@@ -214,7 +238,10 @@ def _folder(folder: Path) -> Iterator[Utterance]:
             path = Path(base, name)
             if path.suffix.lower() in audio.SUFFIXES and not name.startswith("."):
                 found += 1
-                yield Utterance(path.relative_to(folder).with_suffix("").as_posix(), path)
+                yield Utterance(legible(path.relative_to(folder).with_suffix("").as_posix()), path)
+    for problem in closed:  # a folder that may not be read is one more recording that fails, rather than nothing
+        path = Path(problem.filename)
+        yield Utterance(legible(path.relative_to(folder).as_posix()), path)
     if not found:
         known = " ".join(sorted(audio.SUFFIXES))
         raise InputError(f"no audio in {folder}", hint=f"looked for files that end in {known}")
@@ -238,6 +265,6 @@ def _parse_line(line: str, folder: Path, place: str) -> Utterance:
         except (ValueError, RecursionError) as problem:
             raise InputError(f"{place}: expected a JSON object, got {line[:60]!r} ({problem})") from None
     path, identifier = fields.pop("path", None), fields.pop("id", None)
-    if not isinstance(path, str) or not path or not isinstance(identifier, str | None):
+    if not isinstance(path, str) or not Path(path).name or not isinstance(identifier, str | None):
         raise InputError(f"{place}: expected a `path` (and perhaps an `id`) that is text, got {line[:60]!r}")
-    return Utterance(identifier or Path(path).with_suffix("").as_posix(), folder / path, fields)
+    return Utterance(legible(identifier or Path(path).with_suffix("").as_posix()), folder / path, fields)

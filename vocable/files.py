@@ -15,12 +15,14 @@ from vocable.errors import OutputError
 
 _SAFE = frozenset(string.ascii_letters + string.digits + "-_.,+=@ ")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a suffix has to fit
+_LONGEST_PATH = 2000  # bytes under the root; systems allow 4096 with it
+_PART = ".part-"  # what is not finished begins so
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes the file under a temporary name, syncs it, renames it: a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -37,6 +39,16 @@ def publish(temporary: Path, path: Path) -> None:
     os.umask(mask)
     temporary.chmod(0o666 & ~mask)
     temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -47,13 +59,13 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     require_absent(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".part-{path.name[:50]}-"))
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_PART}{path.name[:50]}-"))
     try:
         yield work
         mask = os.umask(0)
         os.umask(mask)
         work.chmod(0o777 & ~mask)
-        if path.exists():
+        if path.exists() or path.is_symlink():
             old = work.with_name(work.name + "-old")
             path.rename(old)
             work.rename(path)
@@ -66,9 +78,15 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def require_absent(path: Path, *, overwrite: bool = False) -> None:
     """OutputError if something other than an empty folder is at the path and may not be overwritten."""
-    taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if taken and not overwrite:
+    if not overwrite and not is_vacant(path):
         raise OutputError(f"{path} is there already", hint="name another --out, or replace it with --overwrite")
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether nothing is at the path, or a folder with nothing in it but what a killed write left."""
+    if path.is_dir():
+        return all(child.name.startswith(_PART) for child in path.iterdir())
+    return not (path.exists() or path.is_symlink())
 
 
 def remove(path: Path) -> None:
@@ -82,10 +100,19 @@ def remove(path: Path) -> None:
 def inside(root: Path, identifier: str, suffix: str) -> Path:
     """The path under `root` for an utterance id of any make; different ids get different paths.
 
-    Slashes make folders. Whatever could leave the root or upset a shell or a file system is percent-encoded.
+    Slashes make folders. Whatever could leave the root or upset a shell or a file system is percent-encoded, and what
+    is too long ends in a hash. No id's file is another's folder.
     """
-    parts = [_safe_name(part) for part in identifier.split("/")]
-    return root.joinpath(*parts[:-1], parts[-1] + suffix)
+    *folders, name = [_safe_name(part) for part in identifier.split("/")]
+    folders = [folder + "%" if folder.endswith(suffix) else folder for folder in folders]
+    if len("/".join([*folders, name]).encode()) > _LONGEST_PATH:
+        folders, name = [], _shortened("%2F".join([*folders, name]))
+    return root.joinpath(*folders, name + suffix)
+
+
+def legible(text: str) -> str:
+    """The text with whatever UTF-8 cannot hold (stray bytes of a file name) spelled as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _safe_name(part: str) -> str:
@@ -103,4 +130,5 @@ def _shortened(name: str) -> str:
     data = name.encode()
     if len(data) <= _LONGEST_NAME:
         return name
-    return data[: _LONGEST_NAME - 33].decode(errors="ignore") + "%" + sha256(data).hexdigest()[:32]
+    # no encoded character begins with %-, so no short name looks like this
+    return data[: _LONGEST_NAME - 34].decode(errors="ignore") + "%-" + sha256(data).hexdigest()[:32]

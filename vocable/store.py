@@ -26,12 +26,13 @@ import pyarrow.parquet as pq
 import torch
 
 from vocable.corpus import Failure
-from vocable.errors import InputError, SpecError, StoreError, VocableError
-from vocable.files import remove, write_atomic
-from vocable.types import Tokens, TokenSpec
+from vocable.errors import InputError, SpecError, StoreError
+from vocable.files import is_vacant, legible, remove, write_atomic
+from vocable.types import Codebook, Tokens, TokenSpec
 
 FORMAT = 1
 _HEAD, _DATA, _FAILURES = "_store.json", "data", "failures.jsonl"
+_COLUMNS = {"id", "path", "samples", "frames", "source_samples", "source_rate", "checksum", "fields"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class TokenStore:
                     f"{path} is of format {body['format']}, this version reads {FORMAT}", hint="update vocable"
                 )
             return cls(Path(path), TokenSpec.from_dict(body["spec"]))
+        except StoreError:
+            raise
         except FileNotFoundError:
             raise StoreError(f"{path} is not a token store", hint="make one with `vocable tokenize`") from None
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, NotADirectoryError) as problem:
-            if isinstance(problem, VocableError):
-                raise
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as problem:
             raise StoreError(f"{head} is not the head of a token store: {problem}") from problem
 
     @classmethod
@@ -90,6 +91,9 @@ class TokenStore:
 
         With `overwrite`, a store that is there is removed first; a folder that is no store never is.
         """
+        taken = {book.label for book in spec.codebooks} & _COLUMNS
+        if taken:
+            raise InputError(f"a codebook cannot be labelled {', '.join(sorted(taken))}: a column of the store is")
         folder = Path(path)
         if overwrite and (folder / _HEAD).exists():
             for part in (_DATA, "tokenizer", _FAILURES, _HEAD):
@@ -102,11 +106,10 @@ class TokenStore:
                     hint="name another --out, or replace it with --overwrite",
                 )
             return store
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        if not is_vacant(folder):
             raise StoreError(f"{path} is there already and is not a token store", hint="name another --out")
         body: dict[str, Any] = {"format": FORMAT, "spec": spec.to_dict()}
         body["checksum"] = sha256(_canonical(body)).hexdigest()
-        (folder / _DATA).mkdir(parents=True, exist_ok=True)
         write_atomic(folder / _HEAD, json.dumps(body, indent=1).encode() + b"\n")
         return cls(folder, spec)
 
@@ -131,11 +134,12 @@ class TokenStore:
         """All entries; where two runs wrote the same utterance it comes once. StoreError if a shard is damaged."""
         seen: set[str] = set()
         for shard in self.shards():
-            for batch in self._table(shard).to_batches(max_chunksize=256):
-                for row in batch.to_pylist():
-                    if row["id"] not in seen:
-                        seen.add(row["id"])
-                        yield self._entry(row)
+            table = self._table(shard)
+            for index in range(len(table)):
+                row = {name: table[name][index] for name in table.column_names}
+                if row["id"].as_py() not in seen:
+                    seen.add(row["id"].as_py())
+                    yield self._entry(row)
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Writes one shard. After this returns, the entries survive a crash."""
@@ -152,27 +156,27 @@ class TokenStore:
     def failures(self) -> list[Failure]:
         """Recordings that could not be tokenized: the last word on each."""
         path = self.path / _FAILURES
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
         latest = {}
         for line in lines:
             try:
                 failure = Failure(**json.loads(line))
+                latest[failure.id] = failure
             except (ValueError, TypeError):
                 continue  # a line cut off by a kill: the recording is tried again anyway
-            latest[failure.id] = failure
         return list(latest.values())
 
     def note_failure(self, failure: Failure) -> None:
         """Adds a line to failures.jsonl."""
-        with (self.path / _FAILURES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+        with (self.path / _FAILURES).open("ab") as file:
+            file.write(_line(failure))
 
     def settle_failures(self, settled: set[str]) -> None:
         """Forgets the failures of these ids, and writes failures.jsonl anew (or removes it if none is left)."""
         left = [failure for failure in self.failures() if failure.id not in settled]
         path = self.path / _FAILURES
         if left:
-            write_atomic(path, "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in left).encode())
+            write_atomic(path, b"".join(map(_line, left)))
         else:
             path.unlink(missing_ok=True)
 
@@ -181,14 +185,18 @@ class TokenStore:
         if entry.codes.shape != (self.spec.num_codebooks, frames):
             expected = [self.spec.num_codebooks, frames]
             raise InputError(f"expected codes {expected} for {entry.id!r}, got {list(entry.codes.shape)}")
+        if not np.issubdtype(entry.codes.dtype, np.integer):
+            raise InputError(f"codes of {entry.id!r} must be integers, got {entry.codes.dtype}")
         for row, book in zip(entry.codes, self.spec.codebooks, strict=True):
+            if not np.array_equal(_stretched(row[:: book.stride], book, frames), row):
+                raise InputError(f"codes of {entry.id!r} must repeat {book.stride} times in codebook {book.label}")
             if row.size and (int(row.min()) < 0 or int(row.max()) >= book.size):
                 raise InputError(f"codes of {entry.id!r} leave the range of codebook {book.label} (0..{book.size - 1})")
 
     def _to_table(self, rows: list[Entry]) -> pa.Table:
         columns: dict[str, pa.Array] = {
             "id": pa.array([row.id for row in rows], pa.string()),
-            "path": pa.array([row.path for row in rows], pa.string()),
+            "path": pa.array([legible(row.path) for row in rows], pa.string()),
             "samples": pa.array([row.samples for row in rows], pa.int64()),
             "frames": pa.array([row.codes.shape[1] for row in rows], pa.int64()),
         }
@@ -199,10 +207,9 @@ class TokenStore:
             "source_samples": pa.array([row.source_samples for row in rows], pa.int64()),
             "source_rate": pa.array([row.source_rate for row in rows], pa.int32()),
             "checksum": pa.array([row.checksum for row in rows], pa.string()),
-            "fields": pa.array([json.dumps(row.fields, ensure_ascii=False) for row in rows], pa.string()),
+            "fields": pa.array([legible(json.dumps(row.fields, ensure_ascii=False)) for row in rows], pa.string()),
         }
-        head = json.dumps({"format": FORMAT, "spec": self.spec.to_dict()})
-        return pa.table(columns).replace_schema_metadata({"vocable": head})
+        return pa.table(columns).replace_schema_metadata({"vocable": json.dumps(self._shard_head())})
 
     def _table(self, shard: Path, columns: list[str] | None = None) -> pa.Table:
         data = shard.read_bytes()
@@ -211,20 +218,35 @@ class TokenStore:
                 f"{shard} is damaged: its bytes do not match its name",
                 hint="remove that file and run the same `vocable tokenize` again: only its utterances are done anew",
             )
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        table = pq.read_table(pa.BufferReader(data), columns=columns)
+        if json.loads(table.schema.metadata[b"vocable"]) != self._shard_head():
+            raise StoreError(f"{shard} holds other tokens than its store", hint="remove that file")
+        return table
 
-    def _entry(self, row: dict[str, Any]) -> Entry:
-        streams = [
-            np.repeat(np.asarray(row[book.label], _code_type(book.size)), book.stride)[: row["frames"]]
-            for book in self.spec.codebooks
-        ]
+    def _shard_head(self) -> dict[str, Any]:
+        head: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "spec": self.spec.to_dict()}))
+        return head
+
+    def _entry(self, row: dict[str, pa.Scalar]) -> Entry:
+        known = {name: row[name].as_py() for name in _COLUMNS - {"fields"}}
+        frames, fields = known.pop("frames"), json.loads(row["fields"].as_py())
+        # values, not as_py: a Python integer for every code would take a hundred times the memory
+        streams = [_stretched(row[book.label].values.to_numpy(), book, frames) for book in self.spec.codebooks]
         codes = np.stack([stream.astype(np.result_type(*streams)) for stream in streams])
-        known = {name: row[name] for name in ("id", "path", "samples", "source_samples", "source_rate", "checksum")}
-        return Entry(codes=codes, fields=json.loads(row["fields"]), **known)
+        return Entry(codes=codes, fields=fields, **known)
 
 
 def _code_type(size: int) -> type[np.unsignedinteger[Any]]:
     return np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.uint32
+
+
+def _stretched(codes: np.ndarray, book: Codebook, frames: int) -> np.ndarray:
+    """One code for every frame, from one for every stride."""
+    return np.repeat(codes, book.stride)[:frames]
+
+
+def _line(failure: Failure) -> bytes:
+    return legible(json.dumps(asdict(failure), ensure_ascii=False)).encode() + b"\n"
 
 
 def _canonical(values: Any) -> bytes:

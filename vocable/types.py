@@ -114,9 +114,13 @@ class TokenSpec:
                 hint="use the tokenizer that made the tokens, or tokenize the audio again with this one",
             )
         raise SpecError(
-            f"expected codebooks among {', '.join(self.labels)}, got {', '.join(other.labels)}",
+            f"expected codebooks among {self._description()}, got {other._description()}",
             hint="keep the known ones with tokens.take([...])",
         )
+
+    def _description(self) -> str:
+        books = ", ".join(f"{book.label} ({book.size})" for book in self.codebooks)
+        return f"{books} at {self.frame_rate:g} frames/s of {self.sample_rate} Hz"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the inverse."""
@@ -216,6 +220,9 @@ class Tokens:
             raise InputError(f"codes must be int64, got {self.codes.dtype}")
         if self.codes.shape[1] != self.spec.num_codebooks:
             raise InputError(f"codes hold {self.codes.shape[1]} codebooks, their spec {self.spec.num_codebooks}")
+        if self.samples.shape != self.lengths.shape or self.samples.dtype != torch.int64:
+            came = f"{self.samples.dtype} {list(self.samples.shape)}"
+            raise InputError(f"samples must be int64 [B={len(self.lengths)}], got {came}")
         for n, frames in zip(self.samples.tolist(), self.lengths.tolist(), strict=True):
             if (self.spec.num_frames(n) if n else 0) != frames:
                 raise InputError(f"{n} samples make {self.spec.num_frames(n) if n else 0} frames, not {frames}")
@@ -229,6 +236,8 @@ class Tokens:
         lengths = torch.tensor([row.shape[-1] for row in codes], dtype=torch.int64)
         padded = torch.zeros(len(codes), spec.num_codebooks, max(lengths.tolist(), default=0), dtype=torch.int64)
         for target, row in zip(padded, codes, strict=True):
+            if row.ndim != 2 or row.shape[0] != spec.num_codebooks:
+                raise InputError(f"expected codes [K={spec.num_codebooks}, T], got {list(row.shape)}")
             target[:, : row.shape[-1]] = row
         counts = [spec.num_samples(n) for n in lengths.tolist()] if samples is None else list(samples)
         return cls(padded, lengths, spec, torch.tensor(counts, dtype=torch.int64))

@@ -37,7 +37,9 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 1) -> 
 def test_wrong_usage(vocable: Run, tmp_path: Path) -> None:
     assert_refused(vocable("tokenise"), "no such command", code=2)
     assert_refused(vocable("tokenize"), "CORPUS", code=2)
-    assert_refused(vocable("train", "kmeans", tmp_path, "--clusters", "0", "--out", tmp_path / "u"), "--clusters", code=2)
+    assert_refused(
+        vocable("train", "kmeans", tmp_path, "--clusters", "0", "--out", tmp_path / "u"), "--clusters", code=2
+    )
     assert_refused(vocable("inspect", tmp_path / "nothing"), "does not exist", code=2)
 
 
@@ -78,10 +80,13 @@ def test_tokens_of_another_tokenizer(vocable: Run, speech_folder: Path, units: P
     vocable("tokenize", speech_folder, "--tokenizer", units, "--out", tokens)
     vocable("train", "kmeans", speech_folder, "--clusters", 17, "--out", tmp_path / "other")
     assert_refused(
-        vocable("tokenize", speech_folder, "--tokenizer", tmp_path / "other", "--out", tokens), "holds tokens of", "hint"
+        vocable("tokenize", speech_folder, "--tokenizer", tmp_path / "other", "--out", tokens),
+        "holds tokens of",
+        "hint",
     )
     assert_refused(
-        vocable("resynthesize", tokens, "--tokenizer", tmp_path / "other", "--out", tmp_path / "w"), "expected tokens of"
+        vocable("resynthesize", tokens, "--tokenizer", tmp_path / "other", "--out", tmp_path / "w"),
+        "expected tokens of",
     )
     assert len(TokenStore.open(tokens)) == 8
     code, _, err = vocable("tokenize", speech_folder, "--tokenizer", tmp_path / "other", "--out", tokens, "--overwrite")
@@ -153,7 +158,16 @@ def test_damaged_shard(vocable: Run, speech_folder: Path, units: Path, tmp_path:
 
 def test_hostile_ids_stay_inside(vocable: Run, speech_folder: Path, units: Path, tmp_path: Path) -> None:
     clip = str(speech_folder / "speaker0" / "clip0.wav")
-    ids = ["../../escape", "/absolute", "new\nline", "quo\"te's", "<script>alert(1)</script>", "größe/привет", "..", "a/../b"]
+    ids = [
+        "../../escape",
+        "/absolute",
+        "new\nline",
+        "quo\"te's",
+        "<script>alert(1)</script>",
+        "größe/привет",
+        "..",
+        "a/../b",
+    ]
     manifest = tmp_path / "hostile.jsonl"
     manifest.write_text("".join(json.dumps({"path": clip, "id": name}) + "\n" for name in ids))
     tokens, wavs = tmp_path / "tokens", tmp_path / "deep" / "wavs"

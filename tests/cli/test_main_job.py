@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -44,9 +45,7 @@ def test_train_tokenize_resynthesize(vocable: Run, speech_folder: Path, units: P
     assert "0 recordings resynthesized, 8 there already" in err
 
 
-def test_a_second_run_does_only_what_is_missing(
-    vocable: Run, speech_folder: Path, units: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_does_only_what_is_missing(vocable: Run, speech_folder: Path, units: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     vocable("tokenize", speech_folder / "speaker0", "--tokenizer", units, "--out", tokens)
     moved = speech_folder / "speaker0" / "new.wav"
@@ -63,8 +62,11 @@ def test_manifests_lists_and_standard_input(
     manifest, listing = speech_folder / "some.jsonl", speech_folder / "more.txt"
     manifest.write_text(json.dumps({"path": "speaker0/clip0.wav", "id": "zero", "text": "größe", "n": [1, 2]}) + "\n")
     listing.write_text("speaker1/clip1.flac\n\n")
-    lines = [f"{speech_folder}/speaker0/clip2.wav\n", '{"path": "' + f"{speech_folder}/speaker1/clip3.flac" + '", "id": "three"}\n']
-    monkeypatch.setattr("sys.stdin", iter(lines))
+    lines = [
+        f"{speech_folder}/speaker0/clip2.wav\n",
+        '{"path": "' + f"{speech_folder}/speaker1/clip3.flac" + '", "id": "three"}\n',
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(lines)))
     code, _, err = vocable("tokenize", manifest, listing, "-", "--tokenizer", units, "--out", tmp_path / "tokens")
     assert code == 0, err
     entries = {entry.id: entry for entry in TokenStore.open(tmp_path / "tokens")}

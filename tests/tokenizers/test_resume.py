@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import soundfile
 
 from tests.conftest import sing
 from vocable.corpus import Corpus
+from vocable.errors import VocableError
+from vocable.progress import Progress
 from vocable.store import TokenStore
-from vocable.tokenizers import MFCC, train_kmeans
+from vocable.tokenizers import MFCC, tokenize, train_kmeans
 
 # dawdles after every batch, so that a kill can fall anywhere, and commits a shard after nearly every batch
 CHILD = """
@@ -97,3 +100,23 @@ def test_an_interrupt_commits_what_is_finished(speech: Path, tmp_path: Path) -> 
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
     assert 0 < len(TokenStore.open(tmp_path / "tokens")) < 121
+
+
+def test_a_decoder_that_dies_is_told_and_costs_nothing(speech: Path, tmp_path: Path) -> None:
+    tokenizer = train_kmeans(Corpus.of(speech), MFCC(), 32)
+    tokens = tmp_path / "tokens"
+
+    def kill_a_decoder(progress: Progress) -> None:
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(VocableError, match="decoding process ended"):
+        tokenize(Corpus.of(speech), tokenizer, tokens, workers=1, batch_seconds=1.5, watcher=kill_a_decoder)
+    finished = len(TokenStore.open(tokens))
+    tokenize(Corpus.of(speech), tokenizer, tokens)
+    assert finished < len(TokenStore.open(tokens)) == 121
+
+
+def children() -> list[int]:
+    """Processes that this one has started."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]

@@ -10,6 +10,7 @@ import click
 from vocable.cli import shared
 
 if TYPE_CHECKING:
+    from vocable.corpus import Failure
     from vocable.tokenizers import UnitTokenizer
 
 
@@ -71,7 +72,7 @@ def kmeans(
     recordings = shared.read_corpus(corpus)
     device = shared.pick_device(device)
     extractor = build(features, layers=parse_layers(layers), revision=revision, device=device)
-    failures = []
+    failures: list[Failure] = []
     with shared.display("features") as display:
         tokenizer = train_kmeans(
             recordings,

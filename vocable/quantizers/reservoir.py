@@ -19,45 +19,53 @@ class FrameReservoir:
     (bottom-k sampling: Cohen and Kaplan, "Summarizing Data Using Bottom-k Sketches", 2007). So what is kept, and the
     order it is given back in, do not depend on the order or the chunks in which frames arrive.
 
-    Memory: capacity x (layers x dim x 4 + 8) bytes, paid as it fills; `layer` returns a sorted copy of one layer.
+    Memory: 17/16 x capacity x (layers x dim x 4 + 8) bytes, paid as it fills; `layer` returns a sorted copy of one
+    layer. The sixteenth takes newcomers until the largest keys are thrown out, so that it need not be done each time.
     """
 
     def __init__(self, capacity: int, layers: int, dim: int, *, seed: int = 0) -> None:
         if capacity < 1:
             raise InputError(f"expected room for at least one frame, got {capacity}", hint="allow more memory")
         self.capacity, self.seed, self.seen = capacity, seed, 0
-        self._frames = np.empty((layers, capacity, dim), np.float32)
-        self._keys = np.empty(capacity, np.uint64)
+        room = capacity + capacity // 16 + 1
+        self._frames = np.empty((layers, room, dim), np.float32)
+        self._keys = np.empty(room, np.uint64)
+        self._held, self._largest = 0, np.uint64(2**64 - 1)
 
     def __len__(self) -> int:
         return min(self.seen, self.capacity)
 
     def add(self, utterance: str, first: int, frames: Float[Tensor, "l t d"]) -> None:
         """Offers T frames of all layers, of which the first is number `first` of its utterance."""
-        arriving = frames.detach().cpu().numpy()
+        arriving = frames.detach().cpu().float().numpy()
         keys = _keys(f"{self.seed}:{utterance}", first, arriving.shape[1])
-        room = min(self.capacity - len(self), len(keys))
-        held = len(self)
-        self._frames[:, held : held + room] = arriving[:, :room]
-        self._keys[held : held + room] = keys[:room]
         self.seen += len(keys)
-        self._replace_largest(keys[room:], arriving[:, room:])
+        small = np.flatnonzero(keys <= self._largest)
+        while len(small):
+            taken, small = np.split(small, [len(self._keys) - self._held])
+            end = self._held + len(taken)
+            self._frames[:, self._held : end] = arriving[:, taken]
+            self._keys[self._held : end] = keys[taken]
+            self._held = end
+            if end == len(self._keys):
+                self._drop_largest()
 
     def layer(self, index: int) -> Float[Tensor, "n d"]:
         """The frames kept of one layer, in the order of their keys."""
-        order = np.argsort(self._keys[: len(self)], kind="stable")
+        self._drop_largest()
+        order = np.argsort(self._keys[: self._held], kind="stable")
         return torch.from_numpy(self._frames[index, order])
 
-    def _replace_largest(self, keys: np.ndarray, frames: np.ndarray) -> None:
-        if not len(keys):
+    def _drop_largest(self) -> None:
+        if self._held <= self.capacity:
             return
-        everything = np.concatenate([self._keys, keys])
-        smallest = np.argpartition(everything, self.capacity - 1)[: self.capacity]
-        stays = np.zeros(len(everything), bool)
-        stays[smallest] = True
-        (leaving,), (entering,) = np.nonzero(~stays[: self.capacity]), np.nonzero(stays[self.capacity :])
-        self._frames[:, leaving] = frames[:, entering]
-        self._keys[leaving] = keys[entering]
+        stays = np.zeros(self._held, bool)
+        stays[np.argpartition(self._keys[: self._held], self.capacity - 1)[: self.capacity]] = True
+        leaving = np.flatnonzero(~stays[: self.capacity])
+        entering = self.capacity + np.flatnonzero(stays[self.capacity :])
+        self._frames[:, leaving] = self._frames[:, entering]
+        self._keys[leaving] = self._keys[entering]
+        self._held, self._largest = self.capacity, self._keys[: self.capacity].max()
 
 
 def _keys(name: str, first: int, count: int) -> np.ndarray:

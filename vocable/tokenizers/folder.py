@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches
+from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches, decoders_watched
+from vocable.errors import VocableError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
 from vocable.tokenizers.units import UnitTokenizer
@@ -43,10 +44,11 @@ def tokenize(
     run = _Run(store, tokenizer, progress, shard_seconds)
     try:
         pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
-        for batch in batches(pieces, max_samples=round(batch_seconds * tokenizer.spec.sample_rate)):
-            run.encode(batch)
-            watcher(progress)
-    except KeyboardInterrupt:
+        with decoders_watched():
+            for batch in batches(pieces, max_samples=round(batch_seconds * tokenizer.spec.sample_rate)):
+                run.encode(batch)
+                watcher(progress)
+    except (KeyboardInterrupt, VocableError):
         run.flush()
         raise
     run.flush()

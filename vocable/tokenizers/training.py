@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from vocable.clock import Windows
-from vocable.corpus import Corpus, Failure, Piece, batches
+from vocable.corpus import Corpus, Failure, Piece, batches, decoders_watched
 from vocable.errors import InputError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.quantizers.kmeans import KMeans, fit_kmeans
@@ -48,9 +49,10 @@ def train_kmeans(
     windows, progress = default_windows(extractor), Progress(len(corpus))
     items = corpus.pieces(extractor.sample_rate, windows, workers=workers)
     pieces = _sound(items, progress, on_failure)
-    for batch in batches(pieces, max_samples=round(batch_seconds * extractor.sample_rate)):
-        _gather(batch, extractor, windows, reservoir, progress)
-        watcher(progress)
+    with decoders_watched():
+        for batch in batches(pieces, max_samples=round(batch_seconds * extractor.sample_rate)):
+            _gather(batch, extractor, windows, reservoir, progress)
+            watcher(progress)
     if len(reservoir) < num_clusters:
         raise InputError(
             f"expected at least {num_clusters} frames for {num_clusters} clusters, got {len(reservoir)}",
@@ -65,7 +67,7 @@ def train_kmeans(
             iterations=iterations,
             seed=seed,
             backend=backend,
-            on_iteration=lambda iteration, objective, layer=layer: on_iteration(layer, iteration, objective),
+            on_iteration=partial(on_iteration, layer),
         )
         quantizers.append(quantizer)
         fits[layer] = fit.to_dict()

@@ -15,7 +15,7 @@ from torch import Tensor
 from vocable.audio import resample_blocks, write_blocks
 from vocable.clock import resampled_length
 from vocable.errors import OutputError
-from vocable.files import inside, write_atomic
+from vocable.files import inside, is_vacant, write_atomic
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
 from vocable.types import TokenSpec
@@ -30,6 +30,9 @@ class BlockVocoder(Protocol):
     def sample_rate(self) -> int: ...
     @property
     def spec(self) -> TokenSpec: ...
+    @property
+    def fingerprint(self) -> str:
+        """What sound of this vocoder, and of no other, is signed with."""
 
     def decode_blocks(self, codes: Tensor, samples: int) -> Iterator[Tensor]:
         """Blocks [n] of the waveform of codes [K, T]; together they have exactly `samples` samples."""
@@ -53,7 +56,7 @@ def resynthesize(
     """
     vocoder.spec.require(store.spec)
     folder = Path(out)
-    _claim(folder, {"source": store.spec.source, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
+    _claim(folder, {"vocoder": vocoder.fingerprint, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
     progress = Progress(len(store))
     for entry in store:
         path = inside(folder, entry.id, suffix)
@@ -93,9 +96,9 @@ def _claim(folder: Path, settings: dict[str, object], overwrite: bool) -> None:
     if head.exists() and (overwrite or head.read_bytes() == data):
         write_atomic(head, data)
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_vacant(folder):
         raise OutputError(
             f"{folder} holds something else than this resynthesis",
-            hint="name another --out, or replace it with --overwrite",
+            hint="name another --out" if not head.exists() else "name another --out, or replace it with --overwrite",
         )
     write_atomic(head, data)

@@ -1,0 +1,1 @@
+"""Plain scripts that measure and print one table each."""
