@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vocable.errors import InputError
 from vocable.nets.spectral import ExactProduct, dct_matrix, deltas, fft_length, frame, log_mel, mel_filters
+from vocable.nets.threads import one_thread_each
 from vocable.types import Audio, Features
 
 
@@ -75,6 +76,7 @@ class LogMel:
     def _exact_filters(self) -> ExactProduct:
         return ExactProduct(self.filters)
 
+    @one_thread_each()
     def extract(self, audio: Audio) -> Features:
         """Log-mel frames of mono audio. InputError if the rate is another or there are several channels."""
         if audio.sample_rate != self.sample_rate or audio.samples.shape[1] != 1:
@@ -149,6 +151,7 @@ class MFCC:
     def _exact_dct(self) -> ExactProduct:
         return ExactProduct(self.dct)
 
+    @one_thread_each()
     def extract(self, audio: Audio) -> Features:
         """Cepstra and slopes of mono audio. InputError if the rate is another or there are several channels."""
         mel = self.mel.extract(audio)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -16,6 +15,7 @@ from vocable.clock import num_frames
 from vocable.errors import ArtifactError, InputError
 from vocable.nets.ssl import SSLEncoder
 from vocable.nets.ssl_config import SSLConfig
+from vocable.nets.threads import one_thread_each
 from vocable.tokenizers.checkpoint import Checkpoint
 from vocable.types import Audio, Features
 
@@ -178,7 +178,7 @@ class SSLExtractor:
         Nor do threads wait for one another at the end of each operation, which costs most where cores are shared.
         """
         rows = sorted(range(len(waves)), key=lambda row: -len(waves[row]))
-        with _one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+        with one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
             yield from zip(rows, pool.map(self._run, [waves[row] for row in rows]), strict=True)
 
     @torch.no_grad()
@@ -223,17 +223,6 @@ def _fill(net: SSLEncoder, tensors: Mapping[str, Tensor], place: str) -> None:
 
 def _origin(checkpoint: Checkpoint) -> dict[str, str | None]:
     return {"model": checkpoint.model, "revision": checkpoint.revision}
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[int]:
-    """Threads started here run their operations alone; gives the number of threads that operations have outside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _buckets(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
