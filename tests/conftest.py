@@ -10,6 +10,12 @@ import pytest
 import soundfile
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# from here on the shapes in signatures of the tensor world are checked at every call
+install_import_hook(
+    ["vocable.nets.phase", "vocable.nets.spectral", "vocable.nets.ssl", "vocable.quantizers"], "beartype.beartype"
+)
 
 settings.register_profile("vocable", deadline=None, max_examples=25)
 settings.load_profile("vocable")

@@ -35,9 +35,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def publish(temporary: Path, path: Path) -> None:
     """Gives a finished temporary file its name and the usual permissions."""
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
+    temporary.chmod(0o666 & ~_umask())
     temporary.replace(path)
     sync_directory(path.parent)
 
@@ -62,9 +60,10 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_PART}{path.name[:50]}-"))
     try:
         yield work
-        mask = os.umask(0)
-        os.umask(mask)
-        work.chmod(0o777 & ~mask)
+        work.chmod(0o777 & ~_umask())
+        for file in work.iterdir():  # some writers keep what they write to themselves
+            if file.is_file():
+                file.chmod(0o666 & ~_umask())
         if path.exists() or path.is_symlink():
             old = work.with_name(work.name + "-old")
             path.rename(old)
@@ -87,6 +86,12 @@ def is_vacant(path: Path) -> bool:
     if path.is_dir():
         return all(child.name.startswith(_PART) for child in path.iterdir())
     return not (path.exists() or path.is_symlink())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def remove(path: Path) -> None:

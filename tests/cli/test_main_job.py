@@ -29,6 +29,9 @@ def test_train_tokenize_resynthesize(vocable: Run, speech_folder: Path, units: P
     assert (code, out) == (0, ""), err
     assert "8 recordings tokenized" in err
 
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (*units.iterdir(), *tokens.rglob("*.*"))}
+    (tmp_path / "plain").touch()
+    assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode & 0o777}, modes
     store = TokenStore.open(tokens)
     assert sorted(store.ids()) == sorted(f"speaker{i % 2}/clip{i}" for i in range(8))
     assert store.spec == UnitTokenizer.from_pretrained(units).spec
@@ -42,7 +45,7 @@ def test_train_tokenize_resynthesize(vocable: Run, speech_folder: Path, units: P
 
     code, _, err = vocable("resynthesize", tokens, "--out", wavs)
     assert code == 0
-    assert "0 recordings resynthesized, 8 there already" in err
+    assert "0 recordings resynthesized, 8 done earlier" in err
 
 
 def test_a_second_run_does_only_what_is_missing(vocable: Run, speech_folder: Path, units: Path, tmp_path: Path) -> None:

@@ -44,8 +44,4 @@ def command(
         run = resynthesize(
             store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=display.watch
         )
-    earlier = f", {run.skipped:,} there already" if run.skipped else ""
-    shared.say(
-        f"{shared.plural(run.done, 'recording')} resynthesized{earlier}: {run.audio_seconds / 60:.1f} minutes "
-        f"in {run.seconds:.1f} s ({run.rate:,.0f} x real time), in {out}"
-    )
+    shared.say(f"{shared.spent(run, 'resynthesized')}, in {out}")

@@ -109,3 +109,10 @@ def display(label: str) -> Iterator[Display]:
 def plural(count: int, noun: str) -> str:
     """Counts a noun: 1 recording, 2 recordings."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def spent(run: Progress, done: str) -> str:
+    """What a finished run did, and how fast."""
+    earlier = f", {run.skipped:,} done earlier" if run.skipped else ""
+    fast = f": {run.audio_seconds / 60:.1f} minutes of audio in {run.seconds:.1f} s ({run.rate:,.0f} x real time)"
+    return f"{plural(run.done, 'recording')} {done}{earlier}{fast if run.done else ''}"

@@ -51,10 +51,6 @@ def command(
             batch_seconds=shared.batch_seconds(device),
             watcher=display.watch,
         )
-    earlier = f", {run.skipped:,} done earlier" if run.skipped else ""
-    shared.say(
-        f"{shared.plural(run.done, 'recording')} tokenized{earlier}: {run.audio_seconds / 60:.1f} minutes of audio "
-        f"in {run.seconds:.1f} s ({run.rate:,.0f} x real time), {model.spec.bitrate:,.0f} bit/s, in {out}"
-    )
+    shared.say(f"{shared.spent(run, 'tokenized')}, {model.spec.bitrate:,.0f} bit/s, in {out}")
     if run.failed:
         shared.say(f"{shared.plural(run.failed, 'recording')} failed: see {out / 'failures.jsonl'}")

@@ -72,7 +72,9 @@ def griffin_lim(
     for _ in range(iterations):
         waveform[start : start + len(known)] = known
         rebuilt = stft(waveform)
-        spectrum = rebuilt if previous is None else rebuilt + MOMENTUM * (rebuilt - previous)
+        pairs = torch.view_as_real(rebuilt if previous is None else rebuilt + MOMENTUM * (rebuilt - previous))
         previous = rebuilt
-        waveform = stft.inverse(magnitude * spectrum.sgn())
+        # real arithmetic: that of complex numbers rounds otherwise where threads divide the work otherwise
+        loudness = pairs.square().sum(-1).clamp_min(1e-30).sqrt()
+        waveform = stft.inverse(torch.view_as_complex(pairs * (magnitude / loudness)[..., None]))
     return waveform

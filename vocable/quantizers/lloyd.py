@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +26,7 @@ from vocable.quantizers.nearest import (
     search_rows,
     squared_distances,
 )
+from vocable.quantizers.workers import Runner, worker_map
 
 GROUP_WIDTH = 32
 """Centroids that share a bound: fewer skip more distances, more make better matrix products."""
@@ -53,12 +55,16 @@ class ClusterSums:
         bits = 62 - num_points.bit_length() - exponents
         self.scale = torch.ldexp(torch.ones_like(magnitudes), bits.clamp(max=126))
         self.sums = torch.zeros(num_clusters, len(magnitudes), dtype=torch.int64, device=magnitudes.device)
+        self.lock = Lock()
         self.counts = torch.zeros(num_clusters, dtype=torch.int64, device=magnitudes.device)
 
     def add(self, rows: Float[Tensor, "n d"], codes: Int[Tensor, " n"], sign: int = 1) -> None:
         """Count the rows in (or out, with sign -1) under their codes."""
-        self.sums.index_add_(0, codes, (rows * self.scale).to(torch.int64), alpha=sign)
-        self.counts += sign * torch.bincount(codes, minlength=len(self.counts))
+        units = (rows * self.scale).to(torch.int64)
+        counts = torch.bincount(codes, minlength=len(self.counts))
+        with self.lock:
+            self.sums.index_add_(0, codes, units, alpha=sign)
+            self.counts.add_(counts, alpha=sign)
 
     def means(self, otherwise: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """The mean of each cluster in float32; of an empty one the row of `otherwise`."""
@@ -89,10 +95,10 @@ class Assignment:
         self.upper = torch.full((len(points),), torch.inf, device=points.device)
         self.lower = torch.zeros(len(points), -(-num_clusters // self.width), device=points.device)
 
-    def assign(self, table: Table, sums: ClusterSums) -> int:
+    def assign(self, table: Table, sums: ClusterSums, run: Runner) -> int:
         """Put every point into its nearest cluster, and into `sums`; returns how many points moved."""
         unsure = (~(self.upper < self.lower.amin(1))).nonzero()[:, 0]
-        return sum(self._assign_rows(table, sums, rows) for rows in parts(unsure, search_rows(table)))
+        return run(lambda rows: self._assign_rows(table, sums, rows), parts(unsure, search_rows(table)))
 
     def _assign_rows(self, table: Table, sums: ClusterSums, rows: Int[Tensor, " m"]) -> int:
         points, old = self.points.index_select(0, rows).float(), self.codes[rows]
@@ -132,11 +138,25 @@ def lloyd(
     """
     sums = ClusterSums(_magnitudes(points), len(points), len(centroids))
     members = Assignment(points, len(centroids))
+    with worker_map(points.device) as run:
+        return _iterate(members, sums, centroids, run, iterations, tolerance, on_iteration)
+
+
+def _iterate(
+    members: Assignment,
+    sums: ClusterSums,
+    centroids: Float[Tensor, "k d"],
+    run: Runner,
+    iterations: int,
+    tolerance: float,
+    on_iteration: Callable[[int, float], None] | None,
+) -> Outcome:
+    points = members.points
     objective: list[float] = []
     spread, reseeded = 0.0, 0
     for iteration in range(iterations):
         table = build_table(centroids, members.width)
-        moved = members.assign(table, sums)
+        moved = members.assign(table, sums, run)
         spread = spread if iteration else _spread(points, sums.mean())
         centroids = sums.means(otherwise=centroids)
         objective.append(max(0.0, spread + _shift(centroids, sums)) / len(points))

@@ -85,7 +85,7 @@ class SpectralInverter:
         indices = torch.arange(first - self.margin - 1, stop + 1).clamp(0, num_frames - 1)
         mel = _interpolated(self._log_mel(frames(indices)), self.extractor.hop_length, self.stft.hop_length).exp()
         # the floor of the features is no sound
-        power = mel_to_power((mel - self.mel.floor).clamp_min(1e-3 * self.mel.floor), self.filters)
+        power = mel_to_power((mel - self.mel.floor).clamp_min(1e-6 * self.mel.floor), self.filters)
         lead = (self.mel.window_length - self.stft.hop_length) // 2
         wave = griffin_lim(power.sqrt() * self.mel.taper.sum(), self.stft, self.iterations, known, lead)
         return wave[lead : lead + (len(indices) - 2) * self.extractor.hop_length]
