@@ -176,6 +176,15 @@ class Audio:
         """One utterance without its padding, [C, N]."""
         return self.samples[index, :, : int(self.lengths[index])]
 
+    def require_mono(self, sample_rate: int) -> None:
+        """InputError unless this is what an extractor works on: one channel at its rate."""
+        channels = self.samples.shape[1]
+        if self.sample_rate != sample_rate or channels != 1:
+            raise InputError(
+                f"expected mono audio at {sample_rate} Hz, got {channels} channels at {self.sample_rate} Hz",
+                hint="mix and resample it first, as tokenizers do",
+            )
+
     @property
     def seconds(self) -> Tensor:
         """Durations [B] in seconds."""

@@ -79,12 +79,7 @@ class LogMel:
     @one_thread_each()
     def extract(self, audio: Audio) -> Features:
         """Log-mel frames of mono audio. InputError if the rate is another or there are several channels."""
-        if audio.sample_rate != self.sample_rate or audio.samples.shape[1] != 1:
-            raise InputError(
-                f"expected mono audio at {self.sample_rate} Hz, got {audio.samples.shape[1]} channels "
-                f"at {audio.sample_rate} Hz",
-                hint="mix and resample it first, as tokenizers do",
-            )
+        audio.require_mono(self.sample_rate)
         frames = frame(audio.samples[:, 0].float(), audio.lengths, self.window_length, self.hop_length)
         mel = log_mel(frames, self.taper, self._exact_filters, self.floor)
         lengths = (audio.lengths + self.hop_length - 1) // self.hop_length

@@ -135,12 +135,7 @@ class SSLExtractor:
     @torch.no_grad()
     def extract(self, audio: Audio) -> Features:
         """Features, on the extractor's device. InputError for an empty utterance and for audio not mono at 16 kHz."""
-        if audio.sample_rate != self.sample_rate or audio.samples.shape[1] != 1:
-            raise InputError(
-                f"expected mono audio at {self.sample_rate} Hz, got {audio.samples.shape[1]} channels "
-                f"at {audio.sample_rate} Hz",
-                hint="mix and resample it first, as tokenizers do",
-            )
+        audio.require_mono(self.sample_rate)
         lengths = [num_frames(n, self.hop_length, self.window) for n in audio.lengths.tolist()]
         waves = [self._prepare(audio.waveform(index)[0]) for index in range(len(audio))]
         shape = len(waves), len(self.layers), max(lengths, default=0), self.dim
