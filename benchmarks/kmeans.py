@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.measure import commit, machine
 
 DIM = 768
 CLUSTERS = 500
@@ -70,12 +71,12 @@ def fit_minibatch(points: np.ndarray, start: np.ndarray, iterations: int) -> np.
     return model.fit(points).cluster_centers_
 
 
-RIVALS: dict[str, tuple[str, Fit]] = {
-    "vocable": ("torch", fit_vocable),
-    "faiss Kmeans": ("faiss-cpu", fit_faiss),
-    "faiss Kmeans, use_super_kmeans": ("faiss-cpu", fit_superkmeans),
-    "scikit-learn KMeans": ("scikit-learn", fit_sklearn),
-    "scikit-learn MiniBatchKMeans": ("scikit-learn", fit_minibatch),
+RIVALS: dict[str, Fit] = {
+    "vocable": fit_vocable,
+    "faiss Kmeans": fit_faiss,
+    "faiss Kmeans, use_super_kmeans": fit_superkmeans,
+    "scikit-learn KMeans": fit_sklearn,
+    "scikit-learn MiniBatchKMeans": fit_minibatch,
 }
 
 
@@ -84,7 +85,7 @@ def work(name: str, folder: Path, iterations: int) -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    fit = RIVALS[name][1]
+    fit = RIVALS[name]
     points, start = np.load(folder / "points.npy"), np.load(folder / "start.npy")
     fit(points[: 2 * len(start)], start, 1)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -155,8 +156,8 @@ def main() -> None:
         work(name, Path(folder), int(iterations))
         return
     names = list(RIVALS)[:2] if options.quick else list(RIVALS)
-    versions = ", ".join(f"{package} {version(package)}" for package in dict.fromkeys(RIVALS[n][0] for n in names))
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, {versions}")
+    print(f"# k-means from the same start\n\n{machine()} scikit-learn {version('scikit-learn')}")
+    print(f"{options.threads} threads, commit {commit()}, load {os.getloadavg()[0]:.1f} at the start")
     for rank in (32, DIM):
         compare(names, 40_000 if options.quick else 200_000, rank, 20, options.repeats, options.threads)
 

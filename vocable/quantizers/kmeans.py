@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from vocable.errors import InputError
+from vocable.nets.threads import one_thread_each
 from vocable.quantizers.faiss_backend import faiss_kmeans
-from vocable.quantizers.lloyd import GROUP_WIDTH, Outcome, lloyd
-from vocable.quantizers.nearest import build_table, nearest, parts, search_rows
+from vocable.quantizers.lloyd import Outcome, lloyd
+from vocable.quantizers.nearest import GROUP_WIDTH, build_table, nearest, parts, search_rows
 from vocable.quantizers.seeding import by_similarity, kmeans_plus_plus
 
 
@@ -49,7 +50,7 @@ class KMeans:
     InputError if the centroids are not finite.
     """
 
-    def __init__(self, centroids: Float[Tensor, "v d"]) -> None:
+    def __init__(self, centroids: Tensor) -> None:
         if centroids.ndim != 2 or not centroids.numel() or not centroids.is_floating_point():
             raise InputError(f"expected centroids [V, D], got {centroids.dtype} {list(centroids.shape)}")
         if not bool(centroids.isfinite().all()):
@@ -70,8 +71,8 @@ class KMeans:
         return KMeans(self.centroids.to(device))
 
     @torch.no_grad()
-    def encode(self, vectors: Float[Tensor, "*batch d"]) -> Int[Tensor, "*batch 1"]:
-        """Index of the nearest centroid in Euclidean distance, the lowest among equals, int64 [..., 1].
+    def encode(self, vectors: Tensor) -> Int[Tensor, "*batch 1"]:
+        """Index of the centroid nearest to each vector [..., D] in Euclidean distance, the lowest among equals.
 
         Works in float32 and decides close calls in float64. InputError if D differs or a vector is not finite.
         """
@@ -85,7 +86,7 @@ class KMeans:
         return codes.view(*vectors.shape[:-1], 1)
 
     @torch.no_grad()
-    def decode(self, codes: Int[Tensor, "*batch 1"]) -> Float[Tensor, "*batch d"]:
+    def decode(self, codes: Tensor) -> Float[Tensor, "*batch d"]:
         """Centroids [..., D] of codes [..., 1]. InputError if a code is not in 0..V-1."""
         if codes.ndim < 1 or codes.shape[-1] != 1 or codes.is_floating_point():
             raise InputError(f"expected codes [..., 1], got {codes.dtype} {list(codes.shape)}")
@@ -96,7 +97,7 @@ class KMeans:
 
 @torch.no_grad()
 def fit_kmeans(
-    points: Float[Tensor, "n d"],
+    points: Tensor,
     num_clusters: int,
     *,
     iterations: int = 50,
@@ -105,19 +106,21 @@ def fit_kmeans(
     backend: Literal["torch", "faiss"] = "torch",
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> tuple[KMeans, FitEvidence]:
-    """A codebook of `num_clusters` centroids, and how the fit went.
+    """A codebook of `num_clusters` centroids for points [n, D], and how the fit went.
 
     Starts from greedy k-means++ and runs Lloyd's algorithm over all points, until the objective falls by less than
-    `tolerance` of itself or for `iterations`. With backend "torch" (any device, float points of any width) the result
-    depends on the points, their order, the seed and the device only. With "faiss" (float32 on the CPU or on the GPUs
-    that faiss sees) all iterations are run. `on_iteration` gets each iteration and its objective; faiss reports late.
+    `tolerance` of itself or for `iterations`. With backend "torch" (any device, floats of any width) the result depends
+    on the points, their order, the seed and the device, not on chunks or threads. Backend "faiss" (float32 on the CPU,
+    or on the GPUs that faiss sees) knows no tolerance and reports its iterations to `on_iteration` at the end.
 
-    Memory beyond the points, for "torch": 20 n + n D / 4 + 32 MiB + 64 K D bytes, never [n, K]; the sample for the
-    seeding, 8 K points, is gone by then. InputError if the points do not fit or are not finite.
+    Memory beyond the points, for "torch": 32 n + n D / 8 bytes, never [n, K]; chunks, which with what the allocator
+    keeps of them come to 128 MiB a thread; and forty copies of the centroids (the sample for k-means++).
+    InputError if the points do not fit or are not finite.
     """
     _check(points, num_clusters, iterations)
     points = points.detach()
-    start = by_similarity(kmeans_plus_plus(points, num_clusters, seed), GROUP_WIDTH)
+    with one_thread_each():  # its float32 sums decide where to start, so their order must not depend on the machine
+        start = by_similarity(kmeans_plus_plus(points, num_clusters, seed), GROUP_WIDTH)
     if backend == "torch":
         outcome = lloyd(points, start, iterations=iterations, tolerance=tolerance, on_iteration=on_iteration)
         return KMeans(outcome.centroids), _evidence(outcome, len(points), backend, seed)

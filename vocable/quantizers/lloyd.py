@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from vocable.errors import InputError
 from vocable.quantizers.nearest import (
+    GROUP_WIDTH,
     UNIT_ROUNDOFF,
     Table,
     build_table,
@@ -26,10 +27,7 @@ from vocable.quantizers.nearest import (
     search_rows,
     squared_distances,
 )
-from vocable.quantizers.workers import Runner, worker_map
-
-GROUP_WIDTH = 32
-"""Centroids that share a bound: fewer skip more distances, more make better matrix products."""
+from vocable.quantizers.workers import Workers, workers
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,14 +53,14 @@ class ClusterSums:
         bits = 62 - num_points.bit_length() - exponents
         self.scale = torch.ldexp(torch.ones_like(magnitudes), bits.clamp(max=126))
         self.sums = torch.zeros(num_clusters, len(magnitudes), dtype=torch.int64, device=magnitudes.device)
-        self.lock = Lock()
         self.counts = torch.zeros(num_clusters, dtype=torch.int64, device=magnitudes.device)
+        self._lock = Lock()
 
     def add(self, rows: Float[Tensor, "n d"], codes: Int[Tensor, " n"], sign: int = 1) -> None:
         """Count the rows in (or out, with sign -1) under their codes."""
         units = (rows * self.scale).to(torch.int64)
         counts = torch.bincount(codes, minlength=len(self.counts))
-        with self.lock:
+        with self._lock:
             self.sums.index_add_(0, codes, units, alpha=sign)
             self.counts.add_(counts, alpha=sign)
 
@@ -83,27 +81,27 @@ class ClusterSums:
 class Assignment:
     """Which cluster each point is in, with bounds on its distances that tell which points and groups can stay unseen.
 
-    Memory: 12 bytes a point, and 4 for each group of centroids, of which there are at most D / 16.
+    Memory: 12 bytes a point, and 4 for each group of centroids, of which there are at most D / 32, or one.
     """
 
     def __init__(self, points: Float[Tensor, "n d"], num_clusters: int) -> None:
-        width = max(GROUP_WIDTH, -(-GROUP_WIDTH * num_clusters // points.shape[1]))
-        on_cpu = points.device.type == "cpu"  # elsewhere one large product is faster than many small ones
-        self.width = min(width, num_clusters) if on_cpu else num_clusters
+        self.width = min(max(GROUP_WIDTH, -(-GROUP_WIDTH * num_clusters // points.shape[1])), num_clusters)
         self.points = points
         self.codes = torch.full((len(points),), -1, device=points.device)
         self.upper = torch.full((len(points),), torch.inf, device=points.device)
         self.lower = torch.zeros(len(points), -(-num_clusters // self.width), device=points.device)
 
-    def assign(self, table: Table, sums: ClusterSums, run: Runner) -> int:
+    def assign(self, table: Table, sums: ClusterSums, team: Workers) -> int:
         """Put every point into its nearest cluster, and into `sums`; returns how many points moved."""
         unsure = (~(self.upper < self.lower.amin(1))).nonzero()[:, 0]
-        return run(lambda rows: self._assign_rows(table, sums, rows), parts(unsure, search_rows(table)))
+        chunks = parts(unsure, search_rows(table))
+        return sum(team.map(lambda rows: self._assign_rows(table, sums, rows), chunks))
 
     def _assign_rows(self, table: Table, sums: ClusterSums, rows: Int[Tensor, " m"]) -> int:
         points, old = self.points.index_select(0, rows).float(), self.codes[rows]
         first = int(old[0]) < 0
-        bounded = self.lower.shape[1] > 1 and not first
+        # one large product is faster than many small ones elsewhere
+        bounded = points.device.type == "cpu" and self.lower.shape[1] > 1 and not first
         found = nearest(table, points, old, self.lower[rows]) if bounded else nearest(table, points)
         self.codes[rows], self.upper[rows], self.lower[rows] = found.codes, found.upper, found.lower
         moved = (found.codes != old).nonzero()[:, 0]
@@ -136,30 +134,29 @@ def lloyd(
     A cluster without points takes the point farthest from its own mean: that lowers the objective by the whole
     error of the point, and there is no step size to choose. InputError if a point is not finite.
     """
-    sums = ClusterSums(_magnitudes(points), len(points), len(centroids))
-    members = Assignment(points, len(centroids))
-    with worker_map(points.device) as run:
-        return _iterate(members, sums, centroids, run, iterations, tolerance, on_iteration)
+    with workers(points.device) as team:
+        sums = ClusterSums(_magnitudes(points, team), len(points), len(centroids))
+        members = Assignment(points, len(centroids))
+        return _iterate(members, sums, centroids, team, iterations, tolerance, on_iteration)
 
 
 def _iterate(
     members: Assignment,
     sums: ClusterSums,
     centroids: Float[Tensor, "k d"],
-    run: Runner,
+    team: Workers,
     iterations: int,
     tolerance: float,
     on_iteration: Callable[[int, float], None] | None,
 ) -> Outcome:
-    points = members.points
     objective: list[float] = []
     spread, reseeded = 0.0, 0
     for iteration in range(iterations):
         table = build_table(centroids, members.width)
-        moved = members.assign(table, sums, run)
-        spread = spread if iteration else _spread(points, sums.mean())
+        moved = members.assign(table, sums, team)
+        spread = spread if iteration else _spread(members.points, sums.mean(), team)
         centroids = sums.means(otherwise=centroids)
-        objective.append(max(0.0, spread + _shift(centroids, sums)) / len(points))
+        objective.append(max(0.0, spread + _shift(centroids, sums)) / len(members.points))
         placed = _reseed(members, centroids, sums.counts)
         reseeded += placed
         members.loosen(table, centroids)
@@ -174,19 +171,18 @@ def _settled(objective: list[float], tolerance: float) -> bool:
     return len(objective) > 1 and objective[-2] - objective[-1] <= tolerance * objective[-2]
 
 
-def _magnitudes(points: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    largest = torch.zeros(points.shape[1], device=points.device)
-    for rows in parts(points, chunk_rows(12 * points.shape[1])):
-        largest = torch.maximum(largest, rows.float().abs().amax(0))
+def _magnitudes(points: Float[Tensor, "n d"], team: Workers) -> Float[Tensor, " d"]:
+    chunks = parts(points, chunk_rows(12 * points.shape[1]))
+    largest = torch.stack(team.map(lambda rows: rows.float().abs().amax(0), chunks)).amax(0)
     if not bool(largest.isfinite().all()):
         raise InputError("expected finite points, got NaN or infinity", hint="look for broken audio or features")
     return largest
 
 
-def _spread(points: Float[Tensor, "n d"], centre: Float[Tensor, " d"]) -> float:
+def _spread(points: Float[Tensor, "n d"], centre: Float[Tensor, " d"], team: Workers) -> float:
     """Sum of squared distances of all points to `centre`."""
-    chunks = parts(points, chunk_rows(24 * points.shape[1]))
-    return _total(torch.cat([fold((rows.float().double() - centre).square()) for rows in chunks]))
+    chunks = parts(points, chunk_rows(40 * points.shape[1]))
+    return _total(torch.cat(team.map(lambda rows: fold((rows.float().double() - centre).square()), chunks)))
 
 
 def _shift(centroids: Float[Tensor, "k d"], sums: ClusterSums) -> float:

@@ -12,8 +12,11 @@ from torch.nn import functional
 
 from vocable.errors import InputError
 
-CHUNK_BYTES = 2**24
-"""What one chunk of rows may take in working memory; the largest single tensor is smaller."""
+CHUNK_BYTES = 2**25
+"""What one chunk of rows may take in working memory, in each thread."""
+
+GROUP_WIDTH = 32
+"""Centroids that share a bound: fewer skip more distances, more make better matrix products."""
 
 SMALLEST_NORMAL = 2.0**-126
 UNIT_ROUNDOFF = 2.0**-24
@@ -46,7 +49,8 @@ class Table:
 class Found:
     """The answer for a chunk: codes, and bounds that hold whatever the rounding.
 
-    upper: at least the distance to the own centroid. lower: at most the distance to any other one of a group.
+    upper: at least the distance to the own centroid. lower: at most the distance to any other live one of a group.
+    NaN, which no comparison trusts, where squares overflow.
     """
 
     codes: Int[Tensor, " n"]
@@ -54,10 +58,10 @@ class Found:
     lower: Float[Tensor, "n g"]
 
 
-def build_table(centroids: Float[Tensor, "k d"], width: int | None = None) -> Table:
-    """The layout of float32 centroids for `nearest`, in groups of `width`, or in a single one."""
+def build_table(centroids: Float[Tensor, "k d"], width: int = GROUP_WIDTH) -> Table:
+    """The layout of float32 centroids for `nearest`, in groups of `width`."""
     size, dim = centroids.shape
-    width = size if width is None else width
+    width = min(width, size)
     padding = -size % width
     centre = centroids.double().mean(0).float()
     shifted = centroids.double() - centre.double()
@@ -198,8 +202,8 @@ def chunk_rows(row_bytes: int) -> int:
 
 
 def search_rows(table: Table) -> int:
-    """Rows that one call of `nearest` should get: their copies and their scores make up a chunk."""
-    return chunk_rows(4 * (2 * table.weights.shape[1] + 2 * len(table.weights)))
+    """Rows that one call of `nearest` should get: eight copies of them and two of their scores make up a chunk."""
+    return chunk_rows(4 * (8 * table.weights.shape[1] + 2 * len(table.weights)))
 
 
 def parts(values: Tensor, size: int) -> Iterator[Tensor]:

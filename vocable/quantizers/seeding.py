@@ -34,10 +34,10 @@ def by_similarity(centroids: Float[Tensor, "k d"], width: int) -> Float[Tensor, 
     """
     if len(centroids) <= width:
         return centroids
-    one = centroids[squared_distances(centroids, centroids.mean(0)).argmax()]
-    far = squared_distances(centroids, one)
+    one = centroids[squared_distances(centroids, centroids.mean(0).expand_as(centroids)).argmax()]
+    far = squared_distances(centroids, one.expand_as(centroids))
     other = centroids[far.argmax()]
-    order = (far - squared_distances(centroids, other)).argsort(stable=True)
+    order = (far - squared_distances(centroids, other.expand_as(centroids))).argsort(stable=True)
     middle = width * ((len(centroids) + width - 1) // width // 2)
     near = by_similarity(centroids[order[:middle]], width)
     return torch.cat([near, by_similarity(centroids[order[middle:]], width)])

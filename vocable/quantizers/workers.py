@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-Runner = Callable[[Callable[[torch.Tensor], int], Iterable[torch.Tensor]], int]
+T = TypeVar("T")
+
+
+class Workers:
+    """As many threads as torch may use on a CPU; on another device, or for a single thread, the caller's own."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+        self._pool = pool
+
+    def map(self, function: Callable[[Tensor], T], values: Iterable[Tensor]) -> list[T]:
+        """Results in the order of the values."""
+        return list(map(function, values) if self._pool is None else self._pool.map(function, values))
 
 
 @contextmanager
-def worker_map(device: torch.device) -> Iterator[Runner]:
-    """A function that sums the results of calls, made in as many threads as torch may use on a CPU, else in this one."""
+def workers(device: torch.device) -> Iterator[Workers]:
+    """Workers for the tensors of a device. Meanwhile torch's operators are serial in this thread too."""
     threads = torch.get_num_threads()
     if threads == 1 or device.type != "cpu":
-        yield lambda function, values: sum(map(function, values))
+        yield Workers(None)
         return
-    with ThreadPoolExecutor(threads, "kmeans", torch.set_num_threads, (1,)) as pool:
-        try:
-            yield lambda function, values: sum(pool.map(function, values))
-        finally:
-            torch.set_num_threads(threads)  # what the workers set was theirs, and the default of threads to come
+    try:
+        with ThreadPoolExecutor(threads, "kmeans", torch.set_num_threads, (1,)) as pool:
+            torch.set_num_threads(1)
+            yield Workers(pool)
+    finally:
+        torch.set_num_threads(threads)
