@@ -122,7 +122,7 @@ class Vocable:
         self.out = work / "tokens"
 
     def __call__(self, paths: list[Path]) -> dict[Path, np.ndarray]:
-        tokenize(Corpus.of_lines(map(str, paths)), self.tokenizer, self.out, overwrite=True)
+        tokenize(Corpus.of_lines(map(str, paths)), self.tokenizer, self.out, overwrite=True, workers=1)
         return {Path(entry.path): entry.codes[0] for entry in TokenStore.open(self.out)}
 
 

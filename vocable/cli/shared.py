@@ -58,9 +58,9 @@ def pick_device(name: str) -> str:
     return name
 
 
-def batch_seconds(device: str) -> float:
-    """Audio per batch: on processors enough for every core to have a window of its own, on a GPU what fills it."""
-    return 40.0 * (os.cpu_count() or 2) if device == "cpu" else 480.0
+def batch_seconds(device: str) -> float | None:
+    """Audio per batch: what fills a GPU, and on processors the default."""
+    return None if device == "cpu" else 480.0
 
 
 def pick_workers(count: int | None) -> int:

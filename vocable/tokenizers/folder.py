@@ -13,6 +13,7 @@ from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches, de
 from vocable.errors import VocableError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
+from vocable.tokenizers.training import batch_samples
 from vocable.tokenizers.units import UnitTokenizer
 
 
@@ -23,7 +24,7 @@ def tokenize(
     *,
     overwrite: bool = False,
     workers: int = 0,
-    batch_seconds: float = 20.0,
+    batch_seconds: float | None = None,
     shard_seconds: float = 20.0,
     watcher: Watcher = unwatched,
 ) -> Progress:
@@ -31,7 +32,8 @@ def tokenize(
 
     A shard is committed every `shard_seconds` of wall time, so that is the most a kill can cost. A recording that
     cannot be read is noted in failures.jsonl with the reason, and tried again on the next run. `workers` processes
-    decode; the model sees `batch_seconds` of audio at a time. No result depends on either.
+    decode; the model sees `batch_seconds` of audio at a time, by default 80 for each thread. No result depends on
+    either.
     SpecError if the store holds tokens of another tokenizer and is not to be overwritten, StoreError if it is damaged.
     """
     store = TokenStore.create(out, tokenizer.spec, overwrite=overwrite)
@@ -45,7 +47,7 @@ def tokenize(
     try:
         pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
         with decoders_watched():
-            for batch in batches(pieces, max_samples=round(batch_seconds * tokenizer.spec.sample_rate)):
+            for batch in batches(pieces, max_samples=batch_samples(batch_seconds, tokenizer.spec.sample_rate)):
                 run.encode(batch)
                 watcher(progress)
     except (KeyboardInterrupt, VocableError):

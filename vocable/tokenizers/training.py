@@ -30,7 +30,7 @@ def train_kmeans(
     seed: int = 0,
     backend: Literal["torch", "faiss"] = "torch",
     workers: int = 0,
-    batch_seconds: float = 20.0,
+    batch_seconds: float | None = None,
     watcher: Watcher = unwatched,
     on_failure: Callable[[Failure], None] = lambda failure: None,
     on_iteration: Callable[[str, int, float], None] = lambda layer, iteration, objective: None,
@@ -50,7 +50,7 @@ def train_kmeans(
     items = corpus.pieces(extractor.sample_rate, windows, workers=workers)
     pieces = _sound(items, progress, on_failure)
     with decoders_watched():
-        for batch in batches(pieces, max_samples=round(batch_seconds * extractor.sample_rate)):
+        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, extractor.sample_rate)):
             _gather(batch, extractor, windows, reservoir, progress)
             watcher(progress)
     if len(reservoir) < num_clusters:
@@ -81,6 +81,11 @@ def train_kmeans(
         "fits": fits,
     }
     return UnitTokenizer(extractor, quantizers, evidence=evidence)
+
+
+def batch_samples(seconds: float | None, sample_rate: int) -> int:
+    """Samples per batch: as many seconds as asked for, else two windows for each thread, so that none of them waits."""
+    return round((80.0 * torch.get_num_threads() if seconds is None else seconds) * sample_rate)
 
 
 def _sound(
