@@ -9,21 +9,24 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vocable import audio
 from vocable.clock import Windows
 from vocable.errors import AudioError, InputError, VocableError
 from vocable.files import legible
 
+_GO_ON = "is there memory enough? run the same command again to go on"
 _LISTS = {".txt", ".lst", ".list"}
 
 
@@ -117,30 +120,11 @@ class Corpus:
         by_id = {utterance.id: utterance for utterance in self}
         # what a manifest says stays here: it may be large, or nested too deeply to be sent
         bare = [Utterance(utterance.id, utterance.path) for utterance in self]
-        # forking shares what is loaded already, and the children run no torch
-        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-        items = DataLoader(
-            _Decoding(bare, sample_rate, windows),
-            batch_size=None,
-            num_workers=min(workers, len(self)),
-            multiprocessing_context=context if workers and len(self) else None,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # the global one is the user's
-        )
+        decode = partial(_decode, sample_rate=sample_rate, windows=windows)
+        workers = min(workers, len(bare))
+        items = _in_workers(decode, [bare[i::workers] for i in range(workers)]) if workers else decode(bare)
         for item in items:
             yield replace(item, utterance=by_id[item.utterance.id]) if isinstance(item, Piece) else item
-
-
-@contextmanager
-def decoders_watched() -> Iterator[None]:
-    """Turns the death of a decoding process into a VocableError, wherever in the block torch happens to notice it."""
-    try:
-        yield
-    except RuntimeError as problem:
-        if "DataLoader worker" not in str(problem):
-            raise
-        message = "a decoding process ended unexpectedly"
-        raise VocableError(message, hint="is there memory enough? run the same command again to go on") from problem
 
 
 def batches(pieces: Iterable[Piece], *, max_samples: int, lookahead: int = 64) -> Iterator[list[Piece]]:
@@ -163,46 +147,89 @@ def _take_longest(waiting: list[Piece], max_samples: int) -> list[Piece]:
     return batch
 
 
-class _Decoding(IterableDataset[Piece | Failure]):
-    """Each worker decodes every n-th utterance."""
+def _decode(utterances: list[Utterance], sample_rate: int, windows: Windows) -> Iterator[Piece | Failure]:
+    for utterance in utterances:
+        try:
+            yield from _pieces(utterance, sample_rate, windows)
+        except AudioError as problem:
+            yield _failure(utterance, str(problem))
+        except Exception as problem:  # noqa: BLE001  # one odd file among a million must not end the run
+            yield _failure(utterance, f"{type(problem).__name__}: {problem}")
 
-    def __init__(self, utterances: list[Utterance], sample_rate: int, windows: Windows) -> None:
-        self.utterances, self.sample_rate, self.windows = utterances, sample_rate, windows
 
-    def __iter__(self) -> Iterator[Piece | Failure]:
-        info = get_worker_info()
-        first, step = (0, 1) if info is None else (info.id, info.num_workers)
-        for utterance in self.utterances[first::step]:
-            try:
-                yield from self._pieces(utterance)
-            except AudioError as problem:
-                yield Failure(utterance.id, legible(str(utterance.path)), str(problem))
-            except Exception as problem:  # noqa: BLE001  # one odd file among a million must not end the run
-                reason = " ".join(f"{type(problem).__name__}: {problem}".split())
-                yield Failure(utterance.id, legible(str(utterance.path)), reason)
+def _failure(utterance: Utterance, reason: str) -> Failure:
+    return Failure(utterance.id, legible(str(utterance.path)), " ".join(reason.split()))
 
-    def _pieces(self, utterance: Utterance) -> Iterator[Piece]:
-        stream = audio.AudioStream(utterance.path, self.sample_rate)
-        counted = 0
 
-        def blocks() -> Iterator[np.ndarray]:
-            nonlocal counted
-            for block in stream:
-                counted += len(block)
-                yield block
+def _pieces(utterance: Utterance, sample_rate: int, windows: Windows) -> Iterator[Piece]:
+    stream = audio.AudioStream(utterance.path, sample_rate)
+    counted = 0
 
-        held = None
-        for index, (window, samples) in enumerate(self.windows.stream(blocks())):
-            if held is not None:
-                yield held
-            held = Piece(utterance, index, np.array(samples), window.skip, window.frames)
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal counted
+        for block in stream:
+            counted += len(block)
+            yield block
+
+    held = None
+    for index, (window, samples) in enumerate(windows.stream(blocks())):
         if held is not None:
-            facts = Facts(counted, stream.source_samples, stream.source_rate, audio.checksum(utterance.path))
-            yield replace(held, facts=facts)
+            yield held
+        held = Piece(utterance, index, np.array(samples), window.skip, window.frames)
+    if held is not None:
+        facts = Facts(counted, stream.source_samples, stream.source_rate, audio.checksum(utterance.path))
+        yield replace(held, facts=facts)
 
 
-def _as_it_is(item: Any) -> Any:
-    return item
+def _in_workers(
+    decode: Callable[[list[Utterance]], Iterator[Piece | Failure]], shares: list[list[Utterance]]
+) -> Iterator[Piece | Failure]:
+    """What `decode` gives for each share, from a process each, as it comes.
+
+    A process waits until its piece is taken, which bounds memory. Each has a pipe of its own whose end closes with it,
+    so the death of either side is noticed at once by the other: nothing hangs and nobody is left behind.
+    """
+    # forking shares what is loaded already, and the children run no torch
+    can_fork = "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork") if can_fork else multiprocessing.get_context("spawn")
+    running: dict[Connection, BaseProcess] = {}
+    try:
+        for share in shares:
+            reader, writer = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(decode, share, reader, writer), daemon=True)
+            process.start()
+            writer.close()
+            running[reader] = process
+        while running:
+            ready = wait(list(running))
+            for reader in [reader for reader in running if reader in ready]:
+                try:
+                    item = reader.recv()
+                except (EOFError, OSError):
+                    ended = running.pop(reader)
+                    ended.join()
+                    if ended.exitcode:
+                        raise VocableError("a decoding process ended unexpectedly", hint=_GO_ON) from None
+                else:
+                    yield item
+    finally:
+        for reader, left in running.items():
+            reader.close()
+            left.terminate()
+            left.join()
+
+
+def _work(
+    decode: Callable[[list[Utterance]], Iterator[Piece | Failure]],
+    share: list[Utterance],
+    reader: Connection,
+    writer: Connection,
+) -> None:
+    reader.close()  # while it was open here, too, the parent's death would go unnoticed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    with suppress(BrokenPipeError):  # the parent is gone
+        for item in decode(share):
+            writer.send(item)
 
 
 def _utterances_of(source: Path) -> Iterator[Utterance]:

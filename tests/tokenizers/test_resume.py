@@ -73,15 +73,22 @@ def test_ten_kills_leave_no_trace(speech: Path, tmp_path: Path) -> None:
     assert len(undisturbed) == 121
 
     moments = random.Random(0)
-    partial = []
+    partial: list[int] = []
+    decoders: list[int] = []
     for _ in range(10):
         with start(speech, units, tmp_path / "killed") as child:
             time.sleep(moments.uniform(0, duration / 4))
+            decoders += children(child.pid)
             child.send_signal(signal.SIGKILL)
         if (tmp_path / "killed" / "_store.json").exists():
             partial.append(len(TokenStore.open(tmp_path / "killed")))
     assert any(0 < count < 121 for count in partial), f"no kill fell into the work: {partial}"
     assert partial == sorted(partial)  # nothing that was finished is lost
+    assert decoders
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in decoders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in decoders if Path(f"/proc/{pid}").exists()]  # and nobody is left behind
 
     with start(speech, units, tmp_path / "killed") as child:
         assert child.wait() == 0
@@ -107,7 +114,7 @@ def test_a_decoder_that_dies_is_told_and_costs_nothing(speech: Path, tmp_path: P
     tokens = tmp_path / "tokens"
 
     def kill_a_decoder(progress: Progress) -> None:
-        for pid in children():
+        for pid in children(os.getpid()):
             os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(VocableError, match="decoding process ended"):
@@ -117,6 +124,9 @@ def test_a_decoder_that_dies_is_told_and_costs_nothing(speech: Path, tmp_path: P
     assert finished < len(TokenStore.open(tokens)) == 121
 
 
-def children() -> list[int]:
-    """Processes that this one has started."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def children(parent: int) -> list[int]:
+    """Processes that another has started and that are alive."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except OSError:
+        return []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches, decoders_watched
+from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches
 from vocable.errors import VocableError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
@@ -46,10 +46,9 @@ def tokenize(
     run = _Run(store, tokenizer, progress, shard_seconds)
     try:
         pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
-        with decoders_watched():
-            for batch in batches(pieces, max_samples=batch_samples(batch_seconds, tokenizer.spec.sample_rate)):
-                run.encode(batch)
-                watcher(progress)
+        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, tokenizer.spec.sample_rate)):
+            run.encode(batch)
+            watcher(progress)
     except (KeyboardInterrupt, VocableError):
         run.flush()
         raise
@@ -98,7 +97,7 @@ class _Run:
 
     def flush(self) -> None:
         """Commits a shard of the entries that are complete."""
-        self.store.append(self._entries)
+        self.store.append(sorted(self._entries, key=lambda entry: entry.id))
         self.finished.update(entry.id for entry in self._entries)
         self._entries = []
         self._flushed = time.monotonic()

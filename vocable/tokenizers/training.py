@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from vocable.clock import Windows
-from vocable.corpus import Corpus, Failure, Piece, batches, decoders_watched
+from vocable.corpus import Corpus, Failure, Piece, batches
 from vocable.errors import InputError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.quantizers.kmeans import KMeans, fit_kmeans
@@ -49,10 +49,9 @@ def train_kmeans(
     windows, progress = default_windows(extractor), Progress(len(corpus))
     items = corpus.pieces(extractor.sample_rate, windows, workers=workers)
     pieces = _sound(items, progress, on_failure)
-    with decoders_watched():
-        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, extractor.sample_rate)):
-            _gather(batch, extractor, windows, reservoir, progress)
-            watcher(progress)
+    for batch in batches(pieces, max_samples=batch_samples(batch_seconds, extractor.sample_rate)):
+        _gather(batch, extractor, windows, reservoir, progress)
+        watcher(progress)
     if len(reservoir) < num_clusters:
         raise InputError(
             f"expected at least {num_clusters} frames for {num_clusters} clusters, got {len(reservoir)}",
