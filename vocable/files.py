@@ -17,6 +17,8 @@ _SAFE = frozenset(string.ascii_letters + string.digits + "-_.,+=@ ")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a suffix has to fit
 _LONGEST_PATH = 2000  # bytes under the root; systems allow 4096 with it
 _PART = ".part-"  # what is not finished begins so
+_UMASK = os.umask(0)  # it can only be read by changing it, which other threads must not see: so once, at import
+os.umask(_UMASK)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -35,7 +37,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def publish(temporary: Path, path: Path) -> None:
     """Gives a finished temporary file its name and the usual permissions."""
-    temporary.chmod(0o666 & ~_umask())
+    temporary.chmod(0o666 & ~_UMASK)
     temporary.replace(path)
     sync_directory(path.parent)
 
@@ -60,10 +62,10 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_PART}{path.name[:50]}-"))
     try:
         yield work
-        work.chmod(0o777 & ~_umask())
+        work.chmod(0o777 & ~_UMASK)
         for file in work.iterdir():  # some writers keep what they write to themselves
             if file.is_file():
-                file.chmod(0o666 & ~_umask())
+                file.chmod(0o666 & ~_UMASK)
         if path.exists() or path.is_symlink():
             old = work.with_name(work.name + "-old")
             path.rename(old)
@@ -86,12 +88,6 @@ def is_vacant(path: Path) -> bool:
     if path.is_dir():
         return all(child.name.startswith(_PART) for child in path.iterdir())
     return not (path.exists() or path.is_symlink())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def remove(path: Path) -> None:

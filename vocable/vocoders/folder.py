@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +19,7 @@ from vocable.audio import resample_blocks, write_blocks
 from vocable.clock import resampled_length
 from vocable.errors import OutputError
 from vocable.files import inside, is_vacant, write_atomic
+from vocable.nets.threads import one_thread_each
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
 from vocable.types import TokenSpec
@@ -58,22 +62,45 @@ def resynthesize(
     folder = Path(out)
     _claim(folder, {"vocoder": vocoder.fingerprint, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
     progress = Progress(len(store))
-    for entry in store:
-        path = inside(folder, entry.id, suffix)
-        if path.exists() and not overwrite:
-            progress.skipped += 1
-            continue
+    stopped = Event()
+
+    def write(entry: Entry, path: Path) -> float:
+        """Decodes and writes one recording; returns its seconds."""
         rate, length = _target(entry, vocoder.sample_rate, sample_rate)
-        blocks = (
-            block.numpy()
-            for block in vocoder.decode_blocks(torch.from_numpy(entry.codes.astype(np.int64)), entry.samples)
-        )
+        blocks = _decoded(vocoder, entry, stopped)
         write_blocks(path, resample_blocks(blocks, vocoder.sample_rate, rate, length=length), rate)
+        return length / rate
+
+    def settle(written: Future[float]) -> None:
+        progress.audio_seconds += written.result()
         progress.done += 1
-        progress.audio_seconds += length / rate
         watcher(progress)
+
+    # a recording a thread: the operations of one are too short to share
+    with one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[float]] = deque()
+        try:
+            for entry in store:
+                path = inside(folder, entry.id, suffix)
+                if path.exists() and not overwrite:
+                    progress.skipped += 1
+                    continue
+                under_way.append(pool.submit(write, entry, path))
+                if len(under_way) > 2 * threads:
+                    settle(under_way.popleft())
+            while under_way:
+                settle(under_way.popleft())
+        finally:
+            stopped.set()
     watcher(progress)
     return progress
+
+
+def _decoded(vocoder: BlockVocoder, entry: Entry, stopped: Event) -> Iterator[np.ndarray]:
+    for block in vocoder.decode_blocks(torch.from_numpy(entry.codes.astype(np.int64)), entry.samples):
+        if stopped.is_set():
+            raise CancelledError
+        yield block.numpy()
 
 
 def _target(entry: Entry, own_rate: int, wanted: int | None) -> tuple[int, int]:
