@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 from vocable.errors import OutputError
 
@@ -17,8 +18,7 @@ _SAFE = frozenset(string.ascii_letters + string.digits + "-_.,+=@ ")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a suffix has to fit
 _LONGEST_PATH = 2000  # bytes under the root; systems allow 4096 with it
 _PART = ".part-"  # what is not finished begins so
-_UMASK = os.umask(0)  # it can only be read by changing it, which other threads must not see: so once, at import
-os.umask(_UMASK)
+_ASKING = Lock()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -37,7 +37,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def publish(temporary: Path, path: Path) -> None:
     """Gives a finished temporary file its name and the usual permissions."""
-    temporary.chmod(0o666 & ~_UMASK)
+    temporary.chmod(0o666 & ~_umask())
     temporary.replace(path)
     sync_directory(path.parent)
 
@@ -62,10 +62,10 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_PART}{path.name[:50]}-"))
     try:
         yield work
-        work.chmod(0o777 & ~_UMASK)
+        work.chmod(0o777 & ~_umask())
         for file in work.iterdir():  # some writers keep what they write to themselves
             if file.is_file():
-                file.chmod(0o666 & ~_UMASK)
+                file.chmod(0o666 & ~_umask())
         if path.exists() or path.is_symlink():
             old = work.with_name(work.name + "-old")
             path.rename(old)
@@ -88,6 +88,13 @@ def is_vacant(path: Path) -> bool:
     if path.is_dir():
         return all(child.name.startswith(_PART) for child in path.iterdir())
     return not (path.exists() or path.is_symlink())
+
+
+def _umask() -> int:
+    with _ASKING:  # it can only be read by changing it: for a moment, to a strict one, and never by two threads at once
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
 
 
 def remove(path: Path) -> None:
