@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from vocable.artifacts import Artifact
 from vocable.audio import conform
 from vocable.clock import Windows
 from vocable.errors import ArtifactError, InputError
+from vocable.nets.threads import one_thread_each
 from vocable.quantizers.kmeans import KMeans
 from vocable.tokenizers import extractors
 from vocable.types import Audio, Codebook, FeatureExtractor, Tokens, TokenSpec
@@ -72,7 +74,9 @@ class UnitTokenizer:
     def encode_windows(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Codes [K, T] of each mono waveform [N] at the tokenizer's rate, every one taken as a whole."""
         features = self.extractor.extract(Audio.of(waveforms, self.spec.sample_rate))
-        return [self._quantize(features.utterance(index)) for index in range(len(features))]
+        utterances = [features.utterance(index) for index in range(len(features))]
+        with one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self._quantize, utterances))
 
     def save_pretrained(self, path: str | os.PathLike[str], *, bundle: bool = False, overwrite: bool = False) -> None:
         """Writes config.json and model.safetensors; `bundle` puts the extractor's weights inside as well."""
