@@ -1,4 +1,4 @@
-"""Tokenizing files with a HuBERT-base-sized model: a plain transformers loop and vocable in turns, on the same files.
+"""Tokenizing files with a HuBERT-base-sized model: a plain loop and vocable's modes in turns, on the same files.
 
     python -m benchmarks.tokenize [FOLDER] [--quick] [--out benchmarks/results/tokenize.md]
 
@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +29,20 @@ from vocable.corpus import Corpus
 from vocable.quantizers.kmeans import KMeans
 from vocable.store import TokenStore
 from vocable.tokenizers import SSLExtractor, UnitTokenizer, tokenize
+from vocable.tokenizers.ssl import Mode, Precision
 
 LAYER, CLUSTERS, RATE = 6, 500, 16000
+PLAIN, EXACT = "plain loop fp32", "exact fp32"
+VARIANTS: tuple[tuple[Mode, Precision], ...] = (
+    ("exact", "fp32"),
+    ("fast", "fp32"),
+    ("exact", "bf16"),
+    ("fast", "bf16"),
+)
 SOUND = {".flac", ".wav", ".ogg"}
 NEARBY = Path(__file__).parents[2] / "shared" / "audio" / "dev"
+Codes = dict[Path, np.ndarray]
+Run = Callable[[list[Path]], Codes]
 
 
 def main() -> None:
@@ -43,32 +53,41 @@ def main() -> None:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    count, rounds = (12, 1) if options.quick else (44, 3)
     with tempfile.TemporaryDirectory() as work:
-        text = compare(options.folder, Path(work), *((12, 1) if options.quick else (44, 3)))
+        for text in compare(options.folder, Path(work), count, rounds):
+            if options.out:
+                options.out.write_text(text)
     print(text)
-    if options.out:
-        options.out.write_text(text)
 
 
-def compare(folder: Path, work: Path, count: int, rounds: int) -> str:
-    """The table: medians over the rounds, in which the two take turns."""
+def compare(folder: Path, work: Path, count: int, rounds: int) -> Iterator[str]:
+    """The table after each round, in which all take turns: medians over the rounds so far."""
     paths = choose(folder, count) if folder.is_dir() else synthesize(work / "audio", count)
     seconds = sum(soundfile.info(path).duration for path in paths)
-    plain = PlainLoop(write_model(work / "model"))
-    plain.fit(paths[:: max(1, count // 6)])
-    mine = Vocable(work, plain.centroids)
-    runs: tuple[Callable[[list[Path]], dict[Path, np.ndarray]], ...] = (plain, mine)
-    for run in runs:
-        run(paths[:1])
-    taken: list[list[Taken]] = [[], []]
-    for _ in range(rounds):
-        for run, costs in zip(runs, taken, strict=True):
+    runs = prepare(work, paths)
+    taken: dict[str, list[Taken]] = {name: [] for name in runs}
+    codes: dict[str, Codes] = {}
+    for done in range(1, rounds + 1):
+        for name, run in runs.items():
             began = Taken.now()
-            codes = run(paths)
-            costs.append(Taken.now() - began)
-    costs = [Taken.median(costs) for costs in taken]
-    same = agreement(plain(paths), codes)
-    return report(costs, seconds, same, f"{len(paths)} files, {seconds:.0f} s of audio, median of {rounds}")
+            codes[name] = run(paths)
+            taken[name].append(Taken.now() - began)
+            print(f"round {done}, {name}: {taken[name][-1].wall:.1f} s", flush=True)
+        costs = {name: Taken.median(values) for name, values in taken.items()}
+        yield report(costs, codes, seconds, f"{len(paths)} files, {seconds:.0f} s of audio, median of {done}")
+
+
+def prepare(work: Path, paths: list[Path]) -> dict[str, Run]:
+    """All that take part, by name, each run once to warm up."""
+    plain = PlainLoop(write_model(work / "model"))
+    plain.fit(paths[:: max(1, len(paths) // 6)])
+    runs: dict[str, Run] = {PLAIN: plain}
+    for mode, precision in VARIANTS:
+        runs[f"{mode} {precision}"] = Vocable(work, plain.centroids, mode, precision)
+    for run in runs.values():
+        run(paths[:1])
+    return runs
 
 
 class Taken(NamedTuple):
@@ -102,7 +121,7 @@ class PlainLoop:
         frames = torch.cat([self.features(path) for path in paths])
         self.centroids = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(0))[:CLUSTERS]]
 
-    def __call__(self, paths: list[Path]) -> dict[Path, np.ndarray]:
+    def __call__(self, paths: list[Path]) -> Codes:
         return {path: torch.cdist(self.features(path), self.centroids).argmin(dim=1).numpy() for path in paths}
 
     @torch.no_grad()
@@ -116,12 +135,13 @@ class PlainLoop:
 class Vocable:
     """Everything that `vocable tokenize` does but the start: decoding, features, codes, checksums, a store on disk."""
 
-    def __init__(self, work: Path, centroids: torch.Tensor) -> None:
-        extractor = SSLExtractor.from_pretrained(str(work / "model"), layers=[LAYER])
+    def __init__(self, work: Path, centroids: torch.Tensor, mode: Mode, precision: Precision) -> None:
+        model = str(work / "model")
+        extractor = SSLExtractor.from_pretrained(model, layers=[LAYER], mode=mode, precision=precision)
         self.tokenizer = UnitTokenizer(extractor, [KMeans(centroids)])
         self.out = work / "tokens"
 
-    def __call__(self, paths: list[Path]) -> dict[Path, np.ndarray]:
+    def __call__(self, paths: list[Path]) -> Codes:
         tokenize(Corpus.of_lines(map(str, paths)), self.tokenizer, self.out, overwrite=True, workers=1)
         return {Path(entry.path): entry.codes[0] for entry in TokenStore.open(self.out)}
 
@@ -151,30 +171,35 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def agreement(expected: dict[Path, np.ndarray], found: dict[Path, np.ndarray]) -> float:
+def agreement(expected: Codes, found: Codes) -> float:
     """Share of equal codes. ValueError if a file is missing or has another number of them."""
     if {path: len(codes) for path, codes in expected.items()} != {path: len(codes) for path, codes in found.items()}:
         raise ValueError("the two did not tokenize the same frames")
     return float(np.mean(np.concatenate([expected[path] == found[path] for path in expected])))
 
 
-def report(costs: list[Taken], seconds: float, same: float, what: str) -> str:
-    plain, mine = costs
-    rows = [
-        (name, seconds / cost.wall, cost.processor / seconds)
-        for name, cost in (("plain loop", plain), ("vocable", mine))
-    ]
+def report(costs: dict[str, Taken], codes: dict[str, Codes], seconds: float, what: str) -> str:
     threads = f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
+    plain = costs[PLAIN]
+    rows = [
+        f"| {name} | {seconds / cost.wall:.1f} | {cost.processor / seconds:.3f} "
+        f"| {plain.wall / cost.wall:.2f} | {plain.processor / cost.processor:.2f} "
+        f"| {agreement(codes[PLAIN], codes[name]):.3%} | {agreement(codes[EXACT], codes[name]):.3%} |"
+        for name, cost in costs.items()
+    ]
+    head = (
+        "| | audio-seconds per second | processor seconds per audio-second | ratio | ratio in processor time "
+        f"| codes as the plain loop | codes as {EXACT} |"
+    )
     return "\n".join(
         [
             f"# Tokenizing with HuBERT-base, layer {LAYER}, {CLUSTERS} units",
             "",
-            "| | audio-seconds per second | processor seconds per audio-second |",
-            "|---|---|---|",
-            *(f"| {name} | {rate:.1f} | {processor:.3f} |" for name, rate, processor in rows),
-            f"| ratio | {plain.wall / mine.wall:.2f} | {plain.processor / mine.processor:.2f} |",
+            head,
+            "|---|---|---|---|---|---|---|",
+            *rows,
             "",
-            f"Equal codes: {same:.4%}. {what}; {threads}; {machine()}; {date.today()}, commit {commit()}.",
+            f"{what}; {threads}; {machine()}; {date.today()}, commit {commit()}.",
             "",
         ]
     )

@@ -12,10 +12,10 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# from here on the shapes in signatures of the tensor world are checked at every call
-install_import_hook(
-    ["vocable.nets.phase", "vocable.nets.spectral", "vocable.nets.ssl", "vocable.quantizers"], "beartype.beartype"
-)
+# from here on the shapes in signatures of the tensor world are checked at every call; these two check what users gave
+_NETS = (Path(__file__).parents[1] / "vocable" / "nets").glob("*.py")
+_SHAPED = [f"vocable.nets.{path.stem}" for path in _NETS if path.stem not in {"__init__", "encoder", "ssl_config"}]
+install_import_hook([*_SHAPED, "vocable.quantizers"], "beartype.beartype")
 
 settings.register_profile("vocable", deadline=None, max_examples=25)
 settings.load_profile("vocable")

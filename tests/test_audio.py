@@ -120,6 +120,25 @@ def test_a_resampled_stream_can_be_told_its_length(samples: int, source: int, ta
         assert sum(map(len, blocks)) == length
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_channels_are_kept_copied_or_averaged(tmp_path: Path, channels: int) -> None:
+    soundfile.write(tmp_path / "x.wav", noise(30001, channels), 44100, subtype="FLOAT")
+    streamed = np.concatenate(list(AudioStream(tmp_path / "x.wav", 16000, 2)))
+    whole, _ = soundfile.read(tmp_path / "x.wav", dtype="float32", always_2d=True)
+    audio_there = Audio.of([torch.from_numpy(whole.T.copy())], 44100)
+    assert streamed.shape == (resampled_length(30001, 44100, 16000), 2)
+    np.testing.assert_array_equal(streamed.T, conform(audio_there, 16000, 2).samples[0].numpy())
+    np.testing.assert_array_equal(streamed.T, read(tmp_path / "x.wav", 16000, 2).samples[0].numpy())
+    assert np.array_equal(streamed[:, 0], streamed[:, 1]) == (channels != 2)
+
+
+def test_windows_of_stereo_hold_both_channels(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", noise(9000, 2), 16000, subtype="FLOAT")
+    whole = np.concatenate(list(AudioStream(tmp_path / "x.wav", channels=2)))
+    for window, samples in Windows(10, 3, 160, 400).stream(AudioStream(tmp_path / "x.wav", channels=2)):
+        np.testing.assert_array_equal(samples, whole[window.start : window.stop])
+
+
 def test_blocks_do_not_change_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "x.flac", noise(50001, 2), 44100)
     whole = wave_of(tmp_path / "x.flac", 16000)

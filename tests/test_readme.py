@@ -6,12 +6,18 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from tests import hub
 from tests.cli.conftest import Run, vocable
+from tests.tiny_codecs import write_tiny_codec
+from tests.tiny_models import rewrite_json, rewrite_tensors, write_tiny_model
 from vocable import audio
 from vocable.presets import SAMPLES
+from vocable.store import TokenStore
 
 __all__ = ["vocable"]  # the fixture
 
@@ -22,32 +28,54 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def deep_model(folder: Path) -> Path:
+    """A model of nine blocks: the tiny one's second again and again."""
+
+    def deepen(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        second = {name: tensor for name, tensor in tensors.items() if ".layers.2." in name}
+        return tensors | {name.replace(".2.", f".{n}."): t.clone() for n in range(3, 9) for name, t in second.items()}
+
+    write_tiny_model(folder)
+    rewrite_json(folder / "config.json", num_hidden_layers=9)
+    rewrite_tensors(folder, deepen)
+    return folder
+
+
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of speech in the current directory."""
+    """A folder of speech in the current directory; of the models named only tiny likenesses are on the hub."""
     (tmp_path / "speech").mkdir()
     for clip in sorted(SAMPLES.parent.glob("af_*.flac")):
         shutil.copy(clip, tmp_path / "speech")
     audio.write(tmp_path / "speech" / "a.wav", audio.read(SAMPLES.parent / "af_heart-02.flac"))
+    hub.fetched(tmp_path / "hub", "facebook/hubert-base-ls960", deep_model(tmp_path / "hubert"))
+    hub.fetched(tmp_path / "hub", "facebook/encodec_24khz", write_tiny_codec(tmp_path / "encodec", "encodec-24k"))
+    hub.fetched(tmp_path / "hub", "kyutai/mimi", write_tiny_codec(tmp_path / "mimi", "mimi"))
+    hub.work_offline(monkeypatch, tmp_path / "hub")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_every_command_of_the_three_jobs(newcomer: Path, vocable: Run) -> None:
+def test_every_command(newcomer: Path, vocable: Run) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vocable ")]
-    assert len(commands) == 3
+    assert len(commands) == 9
     for command in commands:
-        code, _, err = vocable(*shlex.split(command)[1:])
+        code, _, err = vocable(*shlex.split(command, comments=True)[1:])
         assert code == 0, err
-    assert len(list((newcomer / "wavs").rglob("*.wav"))) == 6
+    for folder in ("wavs", "encodec-wavs"):
+        assert len(list((newcomer / folder).rglob("*.wav"))) == 6
+    assert TokenStore.open(newcomer / "encodec-tokens").spec.num_codebooks == 4
+    assert TokenStore.open(newcomer / "dmel-tokens").spec.num_codebooks == 80
 
 
-def test_the_python_block(newcomer: Path) -> None:
-    (code,) = blocks("python")
-    scope: dict[str, object] = {}
-    exec(code, scope)
+def test_the_python_blocks(newcomer: Path) -> None:
+    train, stream = blocks("python")
+    scope: dict[str, Any] = {}
+    exec(train, scope)
     assert (newcomer / "units" / "model.safetensors").is_file()
-    assert scope["tokens"].codes.shape[:2] == (1, 1)  # type: ignore[attr-defined]
+    assert scope["tokens"].codes.shape[:2] == (1, 1)
+    exec(stream, scope)
+    assert scope["codes"].shape[0] == scope["codec"].spec.num_codebooks
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -14,12 +14,16 @@ from torch import Tensor
 from vocable.nets.ssl import SSLEncoder
 from vocable.nets.ssl_config import SSLConfig
 
-FAMILIES = ("hubert", "wav2vec2", "wavlm")
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 _NEW = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 
 
 def tiny_config(family: str = "hubert", *, large: bool = False) -> SSLConfig:
-    """Three blocks of width 32 behind the true kernels and strides; `large` has layer norms, and norms first."""
+    """Three blocks of width 32 behind the true kernels and strides; `large` has layer norms, and norms first.
+
+    data2vec-audio has layer norms and norms last in any case, and three narrow convolutions for positions.
+    """
+    stacked = family == "data2vec-audio"
     return SSLConfig(
         model_type=family,
         hidden_size=32,
@@ -28,10 +32,11 @@ def tiny_config(family: str = "hubert", *, large: bool = False) -> SSLConfig:
         intermediate_size=48,
         conv_dim=(16,) * 7,
         conv_bias=large,
-        feat_extract_norm="layer" if large else "group",
-        num_conv_pos_embeddings=16,
+        feat_extract_norm="layer" if large or stacked else "group",
+        num_conv_pos_embeddings=3 if stacked else 16,
         num_conv_pos_embedding_groups=4,
-        do_stable_layer_norm=large,
+        conv_pos_kernel_size=5,
+        do_stable_layer_norm=large and not stacked,
         num_buckets=32,
         max_bucket_distance=20,
     )

@@ -16,7 +16,18 @@ _HOMES = {
     "vocable.corpus": ("Corpus", "Utterance"),
     "vocable.store": ("TokenStore",),
     "vocable.quantizers": ("KMeans", "fit_kmeans"),
-    "vocable.tokenizers": ("MFCC", "LogMel", "SSLExtractor", "UnitTokenizer", "tokenize", "train_kmeans"),
+    "vocable.tokenizers": (
+        "MFCC",
+        "LatentExtractor",
+        "LogMel",
+        "NeuralCodec",
+        "SSLExtractor",
+        "StackedMel",
+        "UnitTokenizer",
+        "load",
+        "tokenize",
+        "train_kmeans",
+    ),
     "vocable.vocoders": ("UnitInverter", "resynthesize"),
     "vocable.errors": ("VocableError",),
 }
@@ -28,7 +39,18 @@ if TYPE_CHECKING:
     from vocable.errors import VocableError
     from vocable.quantizers import KMeans, fit_kmeans
     from vocable.store import TokenStore
-    from vocable.tokenizers import MFCC, LogMel, SSLExtractor, UnitTokenizer, tokenize, train_kmeans
+    from vocable.tokenizers import (
+        MFCC,
+        LatentExtractor,
+        LogMel,
+        NeuralCodec,
+        SSLExtractor,
+        StackedMel,
+        UnitTokenizer,
+        load,
+        tokenize,
+        train_kmeans,
+    )
     from vocable.types import Audio, Codebook, Features, Tokens, TokenSpec
     from vocable.vocoders import UnitInverter, resynthesize
 
@@ -39,8 +61,11 @@ __all__ = [
     "Corpus",
     "Features",
     "KMeans",
+    "LatentExtractor",
     "LogMel",
+    "NeuralCodec",
     "SSLExtractor",
+    "StackedMel",
     "TokenSpec",
     "TokenStore",
     "Tokens",
@@ -50,6 +75,7 @@ __all__ = [
     "VocableError",
     "__version__",
     "fit_kmeans",
+    "load",
     "read",
     "resynthesize",
     "tokenize",

@@ -65,28 +65,30 @@ def checksum(path: str | os.PathLike[str]) -> str:
 
 
 class AudioStream:
-    """A sound file as mono float32 blocks at `sample_rate` Hz (the file's own rate if none is given); iterate once.
+    """A sound file as float32 blocks at `sample_rate` Hz (the file's own rate if none is given); iterate once.
 
-    Channels are averaged. After the iteration `source_samples` tells how many samples per channel were decoded.
+    Blocks are [n] for one channel, into which all of the file's are averaged, and [n, C] for more: the file's own if it
+    has as many, else copies of that average. After the iteration `source_samples` tells how many samples per channel
+    were decoded.
     AudioError if the file is unreadable, holds no sample, holds NaN or infinity, or breaks off where its format tells
     (flac; a wav or an mp3 that was cut short is a shorter recording).
     """
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int | None = None) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], sample_rate: int | None = None, channels: int = 1) -> None:
+        self.path, self.channels = Path(path), channels
         self.source_rate = info(path).sample_rate
         self.sample_rate = sample_rate or self.source_rate
         self.source_samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield from resample_blocks(self._mono(), self.source_rate, self.sample_rate)
+        yield from resample_blocks(self._laid_out(), self.source_rate, self.sample_rate)
         if not self.source_samples:
             raise AudioError("expected audio, got a file with no samples")
 
-    def _mono(self) -> Iterator[np.ndarray]:
+    def _laid_out(self) -> Iterator[np.ndarray]:
         for block in self._decoded():
             self.source_samples += len(block)
-            yield _mix(block.T)
+            yield np.ascontiguousarray(_lay_out(block.T, self.channels).T) if self.channels > 1 else _mix(block.T)
 
     def _decoded(self) -> Iterator[np.ndarray]:
         with _opened(self.path) as file:
@@ -102,15 +104,15 @@ class AudioStream:
                 yield block
 
 
-def read(path: str | os.PathLike[str], sample_rate: int | None = None) -> Audio:
-    """A whole file as mono Audio [1, 1, N], resampled if a rate is given. AudioError as for AudioStream."""
+def read(path: str | os.PathLike[str], sample_rate: int | None = None, channels: int = 1) -> Audio:
+    """A whole file as Audio [1, C, N], mono unless told otherwise, resampled if a rate is given; see AudioStream."""
     import torch
 
     from vocable.types import Audio
 
-    stream = AudioStream(path, sample_rate)
+    stream = AudioStream(path, sample_rate, channels)
     samples = np.concatenate(list(stream))
-    return Audio.of([torch.from_numpy(samples)], stream.sample_rate)
+    return Audio.of([torch.from_numpy(np.ascontiguousarray(samples.T))], stream.sample_rate)
 
 
 def write(path: str | os.PathLike[str], audio: Audio) -> None:
@@ -159,22 +161,28 @@ def encoded(audio: Audio, format_name: str = "FLAC") -> bytes:
 def resample_blocks(
     blocks: Iterable[np.ndarray], source_rate: int, target_rate: int, *, length: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Resamples a mono stream (soxr, high quality), to `length` samples in all or as many as its own length makes."""
+    """Resamples a stream of blocks [n] or [n, C] (soxr, high quality).
+
+    To `length` samples in all, or as many as its own length makes.
+    """
     if source_rate == target_rate:
         yield from blocks
         return
-    resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
+    resampler: soxr.ResampleStream | None = None
     came = given = 0
+    nothing = np.zeros(0, np.float32)
     for block in blocks:
+        if resampler is None:
+            nothing = block[:0]
+            resampler = soxr.ResampleStream(source_rate, target_rate, _width(block), dtype="float32")
         out = resampler.resample_chunk(block)
         came += len(block)
         given += len(out)
         yield out
-    if came:
-        tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    if resampler is not None and came:
+        tail = resampler.resample_chunk(nothing, last=True)
         total = resampled_length(came, source_rate, target_rate) if length is None else length
-        due = max(0, total - given)
-        yield tail[:due] if due <= len(tail) else np.pad(tail, (0, due - len(tail)))
+        yield _fit(tail, max(0, total - given))
 
 
 def resample(audio: Audio, sample_rate: int) -> Audio:
@@ -189,13 +197,13 @@ def resample(audio: Audio, sample_rate: int) -> Audio:
     for index in range(len(audio)):
         source = np.ascontiguousarray(audio.waveform(index).cpu().numpy().T, dtype=np.float32)
         due = resampled_length(len(source), audio.sample_rate, sample_rate)
-        out = soxr.resample(source, audio.sample_rate, sample_rate)[:due]
-        waves.append(torch.from_numpy(np.pad(out, ((0, due - len(out)), (0, 0))).T.copy()))
+        out = _fit(soxr.resample(source, audio.sample_rate, sample_rate), due)
+        waves.append(torch.from_numpy(out.T.copy()))
     return Audio.of(waves, sample_rate)
 
 
-def conform(audio: Audio, sample_rate: int) -> Audio:
-    """What a tokenizer works on: mono float32 at its own rate, as AudioStream makes it from a file.
+def conform(audio: Audio, sample_rate: int, channels: int = 1) -> Audio:
+    """What a tokenizer works on: float32 at its own rate and channels, as AudioStream makes it from a file.
 
     AudioError if an utterance is empty or not finite.
     """
@@ -205,7 +213,7 @@ def conform(audio: Audio, sample_rate: int) -> Audio:
 
     if len(audio) == 0 or int(audio.lengths.min()) < 1:
         raise AudioError("expected audio, got an utterance with no samples")
-    waves = [_mix(audio.waveform(index).cpu().float().numpy()) for index in range(len(audio))]
+    waves = [_lay_out(audio.waveform(index).cpu().float().numpy(), channels) for index in range(len(audio))]
     if not all(np.isfinite(wave).all() for wave in waves):
         raise AudioError("expected finite samples, got NaN or infinity")
     return resample(Audio.of([torch.from_numpy(wave) for wave in waves], audio.sample_rate), sample_rate)
@@ -253,6 +261,21 @@ def _opened(path: str | os.PathLike[str]) -> soundfile.SoundFile:
 
 def _reason(problem: soundfile.LibsndfileError) -> str:
     return str(problem.error_string).rstrip(". ").removeprefix("Error : ").removeprefix("Error: ")
+
+
+def _width(block: np.ndarray) -> int:
+    return block.shape[1] if block.ndim > 1 else 1
+
+
+def _fit(wave: np.ndarray, length: int) -> np.ndarray:
+    """A wave [n] or [n, C] cut, or filled up with zeros, to so many samples."""
+    missing = max(0, length - len(wave))
+    return np.pad(wave[:length], [(0, missing)] + [(0, 0)] * (wave.ndim - 1))
+
+
+def _lay_out(wave: np.ndarray, channels: int) -> np.ndarray:
+    """A wave [C, N] as so many channels: its own if it has as many, else copies of their average."""
+    return wave if len(wave) == channels else np.stack([_mix(wave)] * channels)
 
 
 def _mix(channels: np.ndarray) -> np.ndarray:

@@ -55,10 +55,10 @@ class Windows:
             yield self._window(first, total, num_samples)
 
     def stream(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[Window, np.ndarray]]:
-        """The same windows with their samples [n], from blocks of a recording whose length is not known beforehand."""
+        """The same windows with their samples, from blocks [n] or [n, C] of a recording of unknown length."""
         held, offset, first = np.zeros(0, np.float32), 0, 0
         for block in blocks:
-            held = np.concatenate([held, block])
+            held = np.concatenate([held, block]) if len(held) else block
             # one frame more than a full window: only then is it known not to be the last
             while offset + len(held) >= self._end(first + self.frames + self.context + 1):
                 window = self._window(first, first + self.frames + self.context + 1, offset + len(held))

@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The index-th window of an utterance: samples [n] (mono float32), whose first `skip` frames are context.
+    """The index-th window of an utterance: samples [n], or [n, C] of several channels; `skip` frames are context.
 
     The next `frames` are kept. The last piece of an utterance carries its `Facts`, the others None.
     """
@@ -112,7 +112,9 @@ class Corpus:
         """The utterances whose id is not among these."""
         return Corpus(utterance for utterance in self if utterance.id not in ids)
 
-    def pieces(self, sample_rate: int, windows: Windows, *, workers: int = 0) -> Iterator[Piece | Failure]:
+    def pieces(
+        self, sample_rate: int, windows: Windows, *, channels: int = 1, workers: int = 0
+    ) -> Iterator[Piece | Failure]:
         """All windows of all utterances, each utterance's in order, decoded by `workers` processes (0: in this one).
 
         A recording that cannot be read gives a Failure, perhaps after some of its pieces, and the rest goes on.
@@ -120,7 +122,7 @@ class Corpus:
         by_id = {utterance.id: utterance for utterance in self}
         # what a manifest says stays here: it may be large, or nested too deeply to be sent
         bare = [Utterance(utterance.id, utterance.path) for utterance in self]
-        decode = partial(_decode, sample_rate=sample_rate, windows=windows)
+        decode = partial(_decode, sample_rate=sample_rate, channels=channels, windows=windows)
         workers = min(workers, len(bare))
         items = _in_workers(decode, [bare[i::workers] for i in range(workers)]) if workers else decode(bare)
         for item in items:
@@ -147,10 +149,12 @@ def _take_longest(waiting: list[Piece], max_samples: int) -> list[Piece]:
     return batch
 
 
-def _decode(utterances: list[Utterance], sample_rate: int, windows: Windows) -> Iterator[Piece | Failure]:
+def _decode(
+    utterances: list[Utterance], sample_rate: int, channels: int, windows: Windows
+) -> Iterator[Piece | Failure]:
     for utterance in utterances:
         try:
-            yield from _pieces(utterance, sample_rate, windows)
+            yield from _pieces(audio.AudioStream(utterance.path, sample_rate, channels), utterance, windows)
         except AudioError as problem:
             yield _failure(utterance, str(problem))
         except Exception as problem:  # noqa: BLE001  # one odd file among a million must not end the run
@@ -161,8 +165,7 @@ def _failure(utterance: Utterance, reason: str) -> Failure:
     return Failure(utterance.id, legible(str(utterance.path)), " ".join(reason.split()))
 
 
-def _pieces(utterance: Utterance, sample_rate: int, windows: Windows) -> Iterator[Piece]:
-    stream = audio.AudioStream(utterance.path, sample_rate)
+def _pieces(stream: audio.AudioStream, utterance: Utterance, windows: Windows) -> Iterator[Piece]:
     counted = 0
 
     def blocks() -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ Each check_* raises LawBrokenError, saying which law and where, and returns noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,8 @@ from torch import Tensor
 from vocable.clock import Windows, num_frames
 from vocable.errors import VocableError
 from vocable.metrics.reconstruction import Scores
-from vocable.types import Audio, FeatureExtractor, Quantizer, Tokenizer, Tokens, Vocoder
+from vocable.tokenizers.codec import NeuralCodec
+from vocable.types import Audio, Codec, FeatureExtractor, Quantizer, Tokenizer, Tokens, Vocoder
 
 _SECONDS = (0.0001, 0.013, 0.1, 0.31, 0.7, 1.01)
 
@@ -41,7 +43,8 @@ def noise(seconds: float, sample_rate: int, seed: int) -> Tensor:
 
 def check_extractor(extractor: FeatureExtractor) -> None:
     """Laws 1 and 2 for features: the frame count, and the same bits alone and in any batch, whatever the padding."""
-    waves = [noise(seconds, extractor.sample_rate, seed) for seed, seconds in enumerate(_SECONDS)]
+    longest = (extractor.longest or math.inf) * extractor.hop_length / extractor.sample_rate
+    waves = [noise(min(seconds, longest), extractor.sample_rate, seed) for seed, seconds in enumerate(_SECONDS)]
     alone = [extractor.extract(Audio.of([wave], extractor.sample_rate)).utterance(0) for wave in waves]
     for wave, frames in zip(waves, alone, strict=True):
         due = num_frames(len(wave), extractor.hop_length, extractor.window)
@@ -131,6 +134,33 @@ def check_vocoder(vocoder: Vocoder, tokens: Tokens) -> None:
     for index in range(len(tokens)):
         one = Tokens.of([tokens.utterance(index)], tokens.spec, [int(tokens.samples[index])])
         _law(2, torch.equal(vocoder.decode(one).waveform(0), audio.waveform(index)), f"utterance {index} differs alone")
+
+
+def check_codec(codec: Codec) -> None:
+    """The laws of tokenizers and of vocoders; and fewer codebooks, the coarsest first, are sound of the same length."""
+    check_tokenizer(codec)
+    waves = [noise(seconds, codec.spec.sample_rate, seed) for seed, seconds in enumerate(_SECONDS)]
+    tokens = codec.encode(Audio.of(waves, codec.spec.sample_rate))
+    check_vocoder(codec, tokens)
+    for count in {1, (tokens.spec.num_codebooks + 1) // 2}:
+        coarse = codec.decode(tokens.take(range(count)))
+        _law(6, coarse.lengths.tolist() == tokens.samples.tolist(), f"{count} codebooks make another length")
+        _law(6, bool(torch.isfinite(coarse.samples).all()), f"samples of {count} codebooks are not finite")
+
+
+def check_stream(codec: NeuralCodec) -> None:
+    """Law 4: fed in chunks of any size, a causal codec gives the codes of the whole, and its samples up to rounding."""
+    wave = noise(1.3, codec.sample_rate, 9).expand(codec.channels, -1)
+    whole = codec.encode(Audio.of([wave], codec.sample_rate))
+    expected = codec.decode(whole).waveform(0)
+    for size in (codec.spec.hop_length - 7, 3 * codec.spec.hop_length + 11, wave.shape[-1]):
+        with codec.streaming() as stream:
+            codes = torch.cat([*(stream.encode(chunk) for chunk in wave.split(size, dim=1)), stream.finish()], dim=1)
+            _law(4, torch.equal(codes, whole.utterance(0)), f"codes differ in chunks of {size} samples")
+            parts = [*(stream.decode(part) for part in codes.split(3, dim=1)), stream.finish_decoding()]
+        sound = torch.cat(parts, dim=1)[:, : wave.shape[-1]]
+        distance = float((sound - expected).abs().max() / expected.abs().max())
+        _law(4, distance < 1e-5, f"sound differs by {distance:.1e} of its peak in chunks of {size} samples")
 
 
 def check_metric(metric: Callable[[Audio, Audio], Scores], *, higher_is_better: bool) -> None:

@@ -281,6 +281,10 @@ class FeatureExtractor(Protocol):
         """Frames on either side that a frame may look at when long audio is cut into windows."""
 
     @property
+    def longest(self) -> int | None:
+        """Frames that one utterance may have at most, context included; None without a bound."""
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Labels of the L layers, in the order of the feature axis."""
 
@@ -319,7 +323,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Vocoder(Protocol):
-    """Tokens -> mono Audio at `sample_rate`, as many samples as the tokens stand for."""
+    """Tokens -> Audio at `sample_rate`, as many samples as the tokens stand for."""
 
     @property
     def sample_rate(self) -> int: ...

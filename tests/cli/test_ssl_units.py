@@ -60,7 +60,7 @@ def test_layers_and_files_that_are_not_there(vocable: Run, speech_folder: Path, 
     out = ("--clusters", 9, "--out", tmp_path / "units")
     assert_refused(vocable("train", "kmeans", speech_folder, "--features", model, "--layers", "7", *out), "from 0 to 3")
     (model / "model.safetensors").unlink()
-    assert_refused(vocable("train", "kmeans", speech_folder, "--features", model, *out), "model.safetensors is missing")
+    assert_refused(vocable("train", "kmeans", speech_folder, "--features", model, *out), "has no model.safetensors")
     shutil.rmtree(model)
     assert_refused(vocable("train", "kmeans", speech_folder, "--features", model, *out), "is not a directory")
     assert not (tmp_path / "units").exists()

@@ -8,6 +8,7 @@ from pystoi import stoi
 from torch import Tensor
 
 from vocable.errors import InputError, SpecError
+from vocable.quantizers import ScalarBins
 from vocable.testing import check_vocoder
 from vocable.tokenizers.spectral import MFCC, LogMel
 from vocable.types import Audio, Codebook, Features, Tokens, TokenSpec, Vocoder
@@ -157,6 +158,29 @@ def test_long_tokens_are_decoded_some_seconds_at_a_time() -> None:
     assert quantizer.most == 1000 + 2 * (10 + 1)
     whole = vocoder.decode(Tokens.of([codes], spec, [samples])).waveform(0)[0]
     assert torch.equal(torch.cat(blocks), whole)
+
+
+def test_bins_of_bands_are_inverted_as_they_are_and_steps_of_one_codebook_smoothed() -> None:
+    extractor, wave = LogMel(hop_length=400, window_seconds=0.05), voice(3.0)
+    bins = ScalarBins(80, low=-18.42, high=-2.0)
+    books = tuple(Codebook(16, f"logmel.{band}") for band in range(80))
+    vocoder = UnitInverter(extractor, bins, TokenSpec(16000, 400, books, source="abc"))
+    codes = bins.encode(features(extractor, wave).frames[0, 0]).T
+    again = vocoder.decode(Tokens.of([codes], vocoder.spec, [len(wave)])).waveform(0)[0]
+    assert stoi(wave.numpy(), again.numpy(), 16000) > 0.75
+    assert not vocoder.inverter.smooth
+    assert units(SMALL, torch.zeros(5, 20)).inverter.smooth
+
+
+def test_tokens_without_some_codebooks_are_refused() -> None:
+    books = tuple(Codebook(4, f"logmel.{band}") for band in range(20))
+    spec = TokenSpec(16000, 160, books, source="abc")
+    vocoder = UnitInverter(SMALL, ScalarBins(20, low=-18.0, high=-2.0, size=4), spec, iterations=1)
+    tokens = Tokens.of([torch.zeros(20, 3, dtype=torch.int64)], spec)
+    assert vocoder.decode(tokens).lengths.tolist() == [480]
+    for which in (range(19), range(19, -1, -1)):
+        with pytest.raises(SpecError, match="all 20 codebooks"):
+            vocoder.decode(tokens.take(which))
 
 
 def test_no_tokens_are_no_sound() -> None:

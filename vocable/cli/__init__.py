@@ -17,6 +17,8 @@ _COMMANDS = {
     "train": ("vocable.cli.train", "Train a tokenizer on a corpus."),
     "resynthesize": ("vocable.cli.resynthesize", "Turn a store of tokens back into audio."),
     "inspect": ("vocable.cli.inspect", "Say what an artifact, a token store or a sound file is."),
+    "presets": ("vocable.cli.presets", "List known set-ups: rate, codebooks, bit/s, download, licence."),
+    "import": ("vocable.cli.import_", "Make an artifact of codebooks or codecs that others published."),
     "demo": ("vocable.cli.demo", "Do all of it on the bundled speech, and write a page to see and hear it."),
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT}

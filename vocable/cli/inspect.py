@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from vocable.cli import shared
+
 if TYPE_CHECKING:
+    from vocable.tokenizers import NeuralCodec, UnitTokenizer
     from vocable.types import TokenSpec
 
 Row = tuple[str, str]
+_MANY = 32  # codebooks that are shown one by one
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-def command(path: Path) -> None:
-    """Say what an artifact, a token store or a sound file is.
+@click.option(
+    "--agreement",
+    multiple=True,
+    metavar="CORPUS",
+    help="Measure on this audio how many codes change with precision and batching (units of a model).",
+)
+@shared.workers_option
+def command(path: Path, agreement: tuple[str, ...], workers: int | None) -> None:
+    """Say what an artifact, a model, a token store or a sound file is.
 
     \b
     vocable inspect units/
+    vocable inspect units/ --agreement speech/
     vocable inspect tokens/
     vocable inspect speech/a.flac
     """
-    if (path / "_store.json").exists():
+    if agreement:
+        rows = _agreement(path, agreement, shared.pick_workers(workers))
+    elif (path / "_store.json").exists():
         rows = _store(path)
     elif path.is_dir():
         rows = _artifact(path)
@@ -47,19 +61,59 @@ def _sound(path: Path) -> Iterator[Row]:
 
 
 def _artifact(path: Path) -> Iterator[Row]:
-    from vocable.tokenizers import UnitTokenizer
+    from vocable.tokenizers import NeuralCodec, is_model, load
 
-    units = UnitTokenizer.from_pretrained(path)
-    extractor = units.extractor.config()
-    yield "kind", "unit tokenizer"
-    yield "fingerprint", units.fingerprint
-    yield (
-        "features",
-        ", ".join(f"{name} {value}" for name, value in extractor.items() if isinstance(value, str | int | float)),
-    )
-    yield from _spec_rows(units.spec)
-    evidence = units.evidence
-    if evidence:
+    if is_model(str(path)):
+        yield from _model(path)
+        return
+    tokenizer = load(str(path))
+    yield "kind", "neural codec" if isinstance(tokenizer, NeuralCodec) else "unit tokenizer"
+    yield "fingerprint", tokenizer.fingerprint
+    yield from _codec(tokenizer) if isinstance(tokenizer, NeuralCodec) else _units(tokenizer)
+    yield from _spec_rows(tokenizer.spec)
+    yield from _evidence_rows(tokenizer.evidence)
+
+
+def _model(path: Path) -> Iterator[Row]:
+    from vocable.tokenizers import build
+
+    model = build(str(path))
+    yield "kind", "self-supervised model"
+    yield "layers", f"{', '.join(model.layers)}, {model.dim} wide"
+    yield "clock", f"{model.sample_rate / model.hop_length:g} frames/s at {model.sample_rate:,} Hz"
+    yield "units", f"none yet: vocable train kmeans CORPUS --features {path} --layers N --out units/"
+
+
+def _codec(codec: NeuralCodec) -> Iterator[Row]:
+    family = type(codec.net.model).__name__.removesuffix("Model")
+    yield "codec", f"{family}, {'mono' if codec.channels == 1 else f'{codec.channels} channels'}"
+    yield "streams", "yes, chunk by chunk" if codec.net.causal else "no, window by window"
+
+
+def _units(units: UnitTokenizer) -> Iterator[Row]:
+    settings = units.extractor.config().items()
+    yield "features", ", ".join(f"{name} {value}" for name, value in settings if isinstance(value, str | int | float))
+
+
+def _agreement(path: Path, sources: tuple[str, ...], workers: int) -> Iterator[Row]:
+    from vocable.errors import InputError
+    from vocable.metrics.agreement import agreement
+    from vocable.tokenizers import UnitTokenizer
+    from vocable.tokenizers.variants import REFERENCE, variants
+
+    others = variants(UnitTokenizer.from_pretrained(path))
+    if not others:
+        raise InputError(f"{path} computes its features in one way only", hint="agreement is of units of a model")
+    found = agreement(shared.read_corpus(sources), others.pop(REFERENCE), others, workers=workers)
+    for name, same in found.items():
+        shares = ", ".join(f"{label} {share:.4%}" for label, share in same.share.items())
+        yield name, f"{shares} of {same.frames:,} frames as in {REFERENCE}"
+
+
+def _evidence_rows(evidence: Mapping[str, Any]) -> Iterator[Row]:
+    for source in evidence.get("imported", ()):
+        yield "imported", f"{source['file']}, sha256 {source['sha256']}"
+    if "fits" in evidence:
         yield (
             "trained on",
             (
@@ -88,12 +142,15 @@ def _store(path: Path) -> Iterator[Row]:
     yield from _spec_rows(store.spec)
     yield "holds", f"{held.recordings:,} recordings, {held.seconds / 60:,.1f} minutes, {held.frames:,} frames"
     yield "shards", f"{len(shards):,}, {sum(shard.stat().st_size for shard in shards) / 1e6:,.2f} MB"
-    for label, use in held.use().items():
-        yield f"use of {label}", use
+    use = held.use()
+    for label in [*use][:_MANY]:
+        yield f"use of {label}", use[label]
     yield "failed", f"{len(store.failures()):,} recordings"
 
 
 def _spec_rows(spec: TokenSpec) -> Iterator[Row]:
-    yield "codebooks", ", ".join(f"{book.label} ({book.size})" for book in spec.codebooks)
+    books = [f"{book.label} ({book.size})" for book in spec.codebooks]
+    more = f"{len(books)}: {books[0]}, {books[1]}, ... {books[-1]}" if len(books) > _MANY else ", ".join(books)
+    yield "codebooks", more
     yield "clock", f"{spec.frame_rate:g} frames/s at {spec.sample_rate:,} Hz (hop {spec.hop_length})"
     yield "bitrate", f"{spec.bitrate:,.0f} bit/s"

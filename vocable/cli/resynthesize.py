@@ -12,7 +12,7 @@ from vocable.cli import shared
 @click.command()
 @click.argument("tokens", type=click.Path(path_type=Path))
 @shared.out_option
-@click.option("--tokenizer", metavar="DIR|HUB_ID", help="The units to invert.  [default: the copy in the store]")
+@click.option("--tokenizer", metavar="DIR|HUB_ID", help="What made the tokens.  [default: the copy in the store]")
 @click.option("--rate", type=click.IntRange(1), help="Sample rate to write, in Hz.  [default: the recording's own]")
 @click.option(
     "--format",
@@ -27,19 +27,20 @@ def command(
 ) -> None:
     """Turn a store of tokens back into audio, a file for every recording, as long as the recording was.
 
-    Units of spectral features (mfcc, logmel) are inverted without weights. Stop it and run it again: it does what is
-    missing.
+    Tokens of a codec are decoded by it; units of spectral features (mfcc, logmel) are inverted without weights. Stop it
+    and run it again: it does what is missing.
 
     \b
     vocable resynthesize tokens/ --out wavs/
     """
     from vocable.presets import inverter
     from vocable.store import TokenStore
-    from vocable.tokenizers import UnitTokenizer
+    from vocable.tokenizers import UnitTokenizer, load
     from vocable.vocoders import resynthesize
 
     store = TokenStore.open(tokens)
-    vocoder = inverter(UnitTokenizer.from_pretrained(tokenizer or store.tokenizer_path))
+    maker = load(tokenizer or str(store.tokenizer_path))
+    vocoder = inverter(maker) if isinstance(maker, UnitTokenizer) else maker
     with shared.display("resynthesize") as display:
         run = resynthesize(
             store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=display.watch

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from vocable.corpus import Corpus
     from vocable.progress import Progress
+    from vocable.tokenizers import NeuralCodec, UnitTokenizer
 
 _QUIET_SECONDS = 30.0
 
@@ -26,6 +27,13 @@ device_option = click.option(
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(0), default=None, help="Processes that decode audio.  [default: half the cores]"
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Numbers that the model computes with.",
 )
 out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the result goes.")
 
@@ -43,6 +51,19 @@ def read_corpus(sources: tuple[str, ...]) -> Corpus:
         return Corpus.of(*sources)
     listed = Corpus.of_lines(sys.stdin)
     return Corpus([*listed, *(Corpus.of(*rest) if (rest := [s for s in sources if s != "-"]) else ())])
+
+
+def open_tokenizer(
+    name: str, *, codebooks: int | None = None, revision: str | None = None, device: str = "cpu"
+) -> UnitTokenizer | NeuralCodec:
+    """The tokenizer of a local directory, a preset or a hub id; of a codec, the coarsest so many codebooks."""
+    from vocable import presets
+    from vocable.tokenizers import load
+
+    place = name if Path(name).is_dir() else presets.checkpoint(name) or name
+    if place in presets.WEIGHT_FREE and codebooks is None:
+        return presets.tokenizer(place)
+    return load(place, codebooks=codebooks, revision=revision, device=device)
 
 
 def pick_device(name: str) -> str:

@@ -9,18 +9,21 @@ from typing import Any
 
 from vocable.errors import InputError
 
-FAMILIES = ("hubert", "wav2vec2", "wavlm")
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio", "mert_model")
 _ONLY = {
     "hidden_act": "gelu",
     "feat_extract_activation": "gelu",
     "conv_pos_batch_norm": False,
     "adapter_attn_dim": None,
+    "feature_extractor_cqt": False,
+    "deepnorm": False,
 }
+_DATA2VEC = {"feat_extract_norm": "layer", "feat_proj_layer_norm": True, "do_stable_layer_norm": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSLConfig:
-    """Settings under transformers' names, with its defaults (the base models).
+    """Settings under transformers' names, with its defaults (the base models), and the rate of the waveforms in Hz.
 
     InputError if the network would be one that `vocable.nets.ssl` does not build.
     """
@@ -39,9 +42,11 @@ class SSLConfig:
     conv_bias: bool = False
     num_conv_pos_embeddings: int = 128
     num_conv_pos_embedding_groups: int = 16
+    conv_pos_kernel_size: int = 19
     do_stable_layer_norm: bool = False
     num_buckets: int = 320
     max_bucket_distance: int = 800
+    sample_rate: int = 16000
 
     def __post_init__(self) -> None:
         if self.model_type not in FAMILIES:
@@ -59,7 +64,11 @@ class SSLConfig:
         for name, only in _ONLY.items():
             if values.get(name, only) != only:
                 raise InputError(f"expected a model with {name} {only!r}, got {values[name]!r}")
+        if (values.get("attention_relax") or -1) > 0:
+            raise InputError(f"expected a model without attention_relax, got {values['attention_relax']!r}")
         chosen: dict[str, Any] = {"model_type": values.get("model_type")}
+        if chosen["model_type"] == "data2vec-audio":
+            values = {**values, **_DATA2VEC}
         for field in fields(cls)[1:]:
             value = values.get(field.name, field.default)
             chosen[field.name] = tuple(value) if isinstance(value, list) else value

@@ -20,10 +20,7 @@ _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetenso
 _FILES = (_CONFIG, "preprocessor_config.json", _WEIGHTS, _INDEX, "model-*.safetensors")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _ABSENT = "name a directory with config.json, or a hub id; units saved with --bundle carry their model inside"
-_CONVERT = (
-    "if you trust its pytorch_model.bin, convert it once: "
-    "transformers.AutoModel.from_pretrained(OLD).save_pretrained(NEW)"
-)
+_PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,10 @@ class Checkpoint:
     revision: str | None
 
     @classmethod
-    def open(cls, model: str, *, revision: str | None = None) -> Checkpoint:
+    def open(cls, model: str, *, revision: str | None = None, pickles: bool = False) -> Checkpoint:
         """The checkpoint of a local directory or of a hub id, which is fetched first and pinned to its commit.
+
+        pickles: fetch pickled weights instead of safetensors; nothing here opens them.
 
         ArtifactError if there is no such directory and the hub does not give it.
         """
@@ -48,7 +47,7 @@ class Checkpoint:
             return cls(folder, str(folder.resolve()), None)
         if not _HUB_ID.fullmatch(model):
             raise ArtifactError(f"{model} is not a directory", hint=_ABSENT)
-        folder = _fetch(model, revision)
+        folder = _fetch(model, revision, (_CONFIG, _FILES[1], *_PICKLES) if pickles else _FILES)
         return cls(folder, model, folder.name)
 
     @property
@@ -102,20 +101,21 @@ class Checkpoint:
 
     def _weights_path(self) -> Path:
         path = self.folder / _WEIGHTS
-        if not path.exists() and any(self.folder.glob("*.bin")):
+        if not path.exists():
             raise ArtifactError(
-                f"{self.folder} holds no safetensors, only a pickle, which is not opened", hint=_CONVERT
+                f"{self.model} has no {_WEIGHTS}, and pickled weights are not opened",
+                hint=f"if it has a pytorch_model.bin, `vocable import {self.model} --out NEW` converts it safely",
             )
         return path
 
 
-def _fetch(model: str, revision: str | None) -> Path:
+def _fetch(model: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
     at = f" at revision {revision}" if revision else ""
     try:
         with _no_progress_bars():
-            return Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
+            return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
     except (OSError, ValueError) as problem:
         raise ArtifactError(
             f"{model}{at} is neither a directory here nor a model that the hub gives ({type(problem).__name__})",

@@ -8,25 +8,59 @@ from typing import Any
 from torch import Tensor
 
 from vocable.errors import ArtifactError, InputError
+from vocable.tokenizers.latents import LatentExtractor
 from vocable.tokenizers.spectral import MFCC, LogMel
-from vocable.tokenizers.ssl import SSLExtractor
+from vocable.tokenizers.ssl import Precision, SSLExtractor
+from vocable.tokenizers.ssl_batches import Mode
+from vocable.tokenizers.stacked import StackedMel
 from vocable.types import FeatureExtractor
 
-_SPECTRAL: dict[str, Callable[..., FeatureExtractor]] = {"mfcc": MFCC, "logmel": LogMel}
+LATENTS = "latents:"
+_SPECTRAL: dict[str, type[MFCC] | type[LogMel] | type[StackedMel]] = {
+    "mfcc": MFCC,
+    "logmel": LogMel,
+    "stacked-mel": StackedMel,
+}
+_LEARNED: dict[str, Callable[..., FeatureExtractor]] = {
+    "ssl": SSLExtractor.from_config,
+    "latents": LatentExtractor.from_config,
+}
 
 
 def build(
-    name: str, *, layers: Sequence[int] | None = None, revision: str | None = None, device: str = "cpu"
+    name: str,
+    *,
+    layers: Sequence[int | str] | None = None,
+    precision: Precision = "fp32",
+    mode: Mode = "exact",
+    normalize_layers: bool = False,
+    revision: str | None = None,
+    device: str = "cpu",
 ) -> FeatureExtractor:
-    """The extractor called "mfcc" or "logmel", else the SSL model of that hub id or local directory.
+    """The extractor that a name stands for.
 
-    InputError if layers are asked of spectral features, or if the model does not have them.
+    "mfcc", "logmel" and "stacked-mel" need no weights. "latents:MODEL" is what a codec's encoder gives, before it is
+    quantized. Anything else is the hub id or the local directory of an SSL model; the settings are explained there.
+    InputError if settings of SSL models are asked of others, or layers that the model does not have.
     """
-    if name not in _SPECTRAL:
-        return SSLExtractor.from_pretrained(name, layers=layers, revision=revision, device=device)
-    if layers is not None:
-        raise InputError(f"{name} features have no layers", hint="leave out --layers, or name a model with --features")
-    return _SPECTRAL[name]()
+    if name not in _SPECTRAL and not name.startswith(LATENTS):
+        return SSLExtractor.from_pretrained(
+            name,
+            layers=layers,
+            revision=revision,
+            device=device,
+            precision=precision,
+            mode=mode,
+            normalize_layers=normalize_layers,
+        )
+    if layers is not None or normalize_layers or (precision, mode) != ("fp32", "exact"):
+        raise InputError(
+            f"{name} features have no layers, precision or mode",
+            hint="leave these options out, or name a self-supervised model with --features",
+        )
+    if name in _SPECTRAL:
+        return _SPECTRAL[name]()
+    return LatentExtractor.from_pretrained(name.removeprefix(LATENTS), revision=revision, device=device)
 
 
 def rebuild(
@@ -37,20 +71,19 @@ def rebuild(
     ArtifactError if the weights found are not those of the configuration.
     """
     kind = config.get("kind")
-    if kind == "ssl":
-        return SSLExtractor.from_config(config, origin=origin, tensors=dict(weights) or None, device=device)
-    if kind == "mfcc":
-        return MFCC.from_config(config)
-    if kind == "logmel":
-        return LogMel.from_config(config)
-    raise ArtifactError(f"expected an extractor of kind mfcc, logmel or ssl, got {kind!r}", hint="update vocable")
+    if kind in _LEARNED:
+        return _LEARNED[kind](config, origin=origin, tensors=dict(weights) or None, device=device)
+    if kind in _SPECTRAL:
+        return _SPECTRAL[kind].from_config(config)
+    known = ", ".join([*_SPECTRAL, *_LEARNED])
+    raise ArtifactError(f"expected an extractor of kind {known}, got {kind!r}", hint="update vocable")
 
 
 def weights(extractor: FeatureExtractor) -> dict[str, Tensor]:
     """The tensors to bundle with an artifact; none for features that need no weights."""
-    return extractor.state_dict() if isinstance(extractor, SSLExtractor) else {}
+    return extractor.state_dict() if isinstance(extractor, SSLExtractor | LatentExtractor) else {}
 
 
 def origin(extractor: FeatureExtractor) -> dict[str, Any]:
     """Where the extractor's weights are found; empty for features that need none."""
-    return dict(extractor.origin) if isinstance(extractor, SSLExtractor) else {}
+    return dict(extractor.origin) if isinstance(extractor, SSLExtractor | LatentExtractor) else {}

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from vocable.clock import Windows
 from vocable.corpus import Corpus, Facts, Failure, Piece, Utterance, batches
 from vocable.errors import VocableError
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
 from vocable.tokenizers.training import batch_samples
-from vocable.tokenizers.units import UnitTokenizer
+from vocable.types import TokenSpec
+
+
+class WindowTokenizer(Protocol):
+    """A tokenizer that takes a recording window by window."""
+
+    @property
+    def spec(self) -> TokenSpec: ...
+    @property
+    def windows(self) -> Windows: ...
+    @property
+    def channels(self) -> int:
+        """Channels of the sound that it works on."""
+
+    def encode_windows(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Codes [K, T] of each waveform, [N] or [C, N], every one taken as a whole."""
+
+    def save_pretrained(self, path: Path) -> None: ...
 
 
 def tokenize(
     corpus: Corpus,
-    tokenizer: UnitTokenizer,
+    tokenizer: WindowTokenizer,
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -45,8 +66,9 @@ def tokenize(
     progress = Progress(len(corpus), skipped=len(corpus) - len(todo))
     run = _Run(store, tokenizer, progress, shard_seconds)
     try:
-        pieces = run.sound(todo.pieces(tokenizer.spec.sample_rate, tokenizer.windows, workers=workers))
-        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, tokenizer.spec.sample_rate)):
+        spec, channels = tokenizer.spec, tokenizer.channels
+        pieces = run.sound(todo.pieces(spec.sample_rate, tokenizer.windows, channels=channels, workers=workers))
+        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, spec.sample_rate)):
             run.encode(batch)
             watcher(progress)
     except (KeyboardInterrupt, VocableError):
@@ -61,7 +83,7 @@ def tokenize(
 class _Run:
     """Utterances under way: codes of their windows until the last is there, then entries until the next shard."""
 
-    def __init__(self, store: TokenStore, tokenizer: UnitTokenizer, progress: Progress, shard_seconds: float) -> None:
+    def __init__(self, store: TokenStore, tokenizer: WindowTokenizer, progress: Progress, shard_seconds: float) -> None:
         self.store, self.tokenizer, self.progress, self.shard_seconds = store, tokenizer, progress, shard_seconds
         self.finished: set[str] = set()
         self._parts: dict[str, dict[int, np.ndarray]] = {}
@@ -83,7 +105,7 @@ class _Run:
 
     def encode(self, batch: list[Piece]) -> None:
         """Tokens of a batch of windows, and whatever that completes."""
-        codes = self.tokenizer.encode_windows([torch.from_numpy(piece.samples) for piece in batch])
+        codes = self.tokenizer.encode_windows([torch.from_numpy(piece.samples.T) for piece in batch])
         for piece, part in zip(batch, codes, strict=True):
             if piece.utterance.id in self._failed:
                 continue

@@ -40,6 +40,7 @@ class LogMel:
 
     layers = ("logmel",)
     window = 1
+    longest = None
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.hop_length, self.num_bands) < 1 or not self.floor > 0:
@@ -92,7 +93,7 @@ class LogMel:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The extractor that `config` described. InputError if a field is unknown."""
-        return cls(**_settings(config, cls.layers[0], {field.name for field in fields(cls)}))
+        return cls(**settings_of(config, cls.layers[0], {field.name for field in fields(cls)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ class MFCC:
 
     layers = ("mfcc",)
     window = 1
+    longest = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_coefficients <= self.num_bands:
@@ -162,10 +164,11 @@ class MFCC:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The extractor that `config` described. InputError if a field is unknown."""
-        return cls(**_settings(config, cls.layers[0], {field.name for field in fields(cls)}))
+        return cls(**settings_of(config, cls.layers[0], {field.name for field in fields(cls)}))
 
 
-def _settings(config: dict[str, Any], kind: str, known: set[str]) -> dict[str, Any]:
+def settings_of(config: dict[str, Any], kind: str, known: set[str]) -> dict[str, Any]:
+    """The settings in a configuration of that kind. InputError for another kind, or if a setting is unknown."""
     settings = {name: value for name, value in config.items() if name != "kind"}
     if config.get("kind") != kind or not settings.keys() <= known:
         raise InputError(f"expected the configuration of {kind} features, got {config}")

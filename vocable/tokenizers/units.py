@@ -1,9 +1,9 @@
-"""Units: an extractor and one codebook per layer make a tokenizer; and its artifact."""
+"""Units: an extractor and a quantizer for each of its layers make a tokenizer; and its artifact."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,9 +16,9 @@ from vocable.audio import conform
 from vocable.clock import Windows
 from vocable.errors import ArtifactError, InputError
 from vocable.nets.threads import one_thread_each
-from vocable.quantizers.kmeans import KMeans
+from vocable.quantizers import KMeans, quantizer_config, quantizer_from, quantizer_tensors
 from vocable.tokenizers import extractors
-from vocable.types import Audio, Codebook, FeatureExtractor, Tokens, TokenSpec
+from vocable.types import Audio, Codebook, FeatureExtractor, Quantizer, Tokens, TokenSpec
 
 KIND = "units"
 _WINDOW_SECONDS = 30.0
@@ -26,25 +26,28 @@ _WINDOWS_AT_ONCE = 4  # of one recording in memory; no result depends on it
 
 
 class UnitTokenizer:
-    """Audio -> features of L layers -> the nearest entry of each layer's codebook -> Tokens with K = L codebooks.
+    """Audio -> features of L layers -> codes by each layer's quantizer -> Tokens.
 
+    A quantizer with one codebook gives it the name of its layer, "L6"; one with several numbers them, "L6.0", "L6.1".
     Recordings longer than 30 s are cut into windows with context on the frame grid. The cut is part of the fingerprint,
     so the tokens are a function of the recording alone and memory is bounded whatever its length.
     """
 
+    channels = 1
+
     def __init__(
         self,
         extractor: FeatureExtractor,
-        quantizers: Sequence[KMeans],
+        quantizers: Sequence[Quantizer],
         *,
         windows: Windows | None = None,
         evidence: dict[str, Any] | None = None,
     ) -> None:
         if len(quantizers) != len(extractor.layers):
-            raise InputError(f"expected a codebook for each of {len(extractor.layers)} layers, got {len(quantizers)}")
+            raise InputError(f"expected a quantizer for each of {len(extractor.layers)} layers, got {len(quantizers)}")
         for layer, quantizer in zip(extractor.layers, quantizers, strict=True):
             if quantizer.dim != extractor.dim:
-                raise InputError(f"expected a codebook of dimension {extractor.dim} for {layer}, got {quantizer.dim}")
+                raise InputError(f"expected a quantizer of dimension {extractor.dim} for {layer}, got {quantizer.dim}")
         self.extractor = extractor
         self.quantizers = tuple(quantizers)
         self.windows = windows or default_windows(extractor)
@@ -52,10 +55,7 @@ class UnitTokenizer:
         self.spec = TokenSpec(
             extractor.sample_rate,
             extractor.hop_length,
-            tuple(
-                Codebook(quantizer.codebook_sizes[0], layer)
-                for layer, quantizer in zip(extractor.layers, quantizers, strict=True)
-            ),
+            tuple(book for layer, quantizer in self._by_layer() for book in _codebooks(layer, quantizer)),
             self._artifact().fingerprint,
             extractor.window,
         )
@@ -91,11 +91,14 @@ class UnitTokenizer:
         config = artifact.config
         try:
             extractor = extractors.rebuild(config["extractor"], artifact.origin, artifact.extra, device=device)
-            centroids = [artifact.tensors[f"codebooks.{layer}"] for layer in config["layers"]]
+            tensors = {name: tensor.to(device) for name, tensor in artifact.tensors.items()}
+            quantizers = [
+                quantizer_from(settings, tensors, f"codebooks.{layer}")
+                for layer, settings in zip(config["layers"], config["quantizers"], strict=False)
+            ]
             windows = Windows(**config["windows"])
         except (KeyError, TypeError) as problem:
             raise ArtifactError(f"{place} lacks a part of a unit tokenizer: {problem}") from problem
-        quantizers = [KMeans(table.to(device)) for table in centroids]
         return cls(extractor, quantizers, windows=windows, evidence=artifact.evidence)
 
     def _encode_one(self, waveform: Tensor) -> Tensor:
@@ -108,25 +111,45 @@ class UnitTokenizer:
         return torch.cat(codes, dim=1)
 
     def _quantize(self, frames: Tensor) -> Tensor:
-        codes = [quantizer.encode(layer) for quantizer, layer in zip(self.quantizers, frames, strict=True)]
-        return torch.cat(codes, dim=-1).T.cpu()
+        codes = [_encoded(quantizer, layer) for quantizer, layer in zip(self.quantizers, frames, strict=True)]
+        return torch.cat(codes, dim=-1).T
+
+    def _by_layer(self) -> Iterator[tuple[str, Quantizer]]:
+        return zip(self.extractor.layers, self.quantizers, strict=True)
 
     def _artifact(self, *, bundle: bool = False) -> Artifact:
         config = {
             "extractor": self.extractor.config(),
             "layers": list(self.extractor.layers),
-            "quantizers": [{"kind": "kmeans", "size": q.codebook_sizes[0]} for q in self.quantizers],
+            "quantizers": [quantizer_config(quantizer) for quantizer in self.quantizers],
             "windows": {name: getattr(self.windows, name) for name in ("frames", "context", "hop_length", "window")},
         }
-        tensors = {
-            f"codebooks.{layer}": quantizer.centroids
-            for layer, quantizer in zip(self.extractor.layers, self.quantizers, strict=True)
-        }
+        tensors: dict[str, Tensor] = {}
+        for layer, quantizer in self._by_layer():
+            tensors |= quantizer_tensors(quantizer, f"codebooks.{layer}")
         extra = extractors.weights(self.extractor) if bundle else {}
         return Artifact(KIND, config, tensors, extra, extractors.origin(self.extractor), self.evidence)
 
 
 def default_windows(extractor: FeatureExtractor) -> Windows:
-    """30 s of new frames at a time, with as much context as the extractor asks for."""
+    """30 s of new frames at a time with the context that the extractor asks for, or fewer if it cannot take so many.
+
+    InputError if it cannot take even one frame with its context.
+    """
     frames = round(_WINDOW_SECONDS * extractor.sample_rate / extractor.hop_length)
+    if extractor.longest is not None:
+        frames = min(frames, extractor.longest - 2 * extractor.context)
+    if frames < 1:
+        raise InputError(f"{extractor.longest} frames at once leave no room between {extractor.context} of context")
     return Windows(frames, extractor.context, extractor.hop_length, extractor.window)
+
+
+def _codebooks(layer: str, quantizer: Quantizer) -> Iterator[Codebook]:
+    sizes = quantizer.codebook_sizes
+    for index, size in enumerate(sizes):
+        yield Codebook(size, layer if len(sizes) == 1 else f"{layer}.{index}")
+
+
+def _encoded(quantizer: Quantizer, frames: Tensor) -> Tensor:
+    """Codes [T, K] on the CPU, whichever devices the frames and the codebook are on."""
+    return quantizer.encode(frames.to(quantizer.centroids.device) if isinstance(quantizer, KMeans) else frames).cpu()

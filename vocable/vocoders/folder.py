@@ -33,13 +33,16 @@ class BlockVocoder(Protocol):
     @property
     def sample_rate(self) -> int: ...
     @property
-    def spec(self) -> TokenSpec: ...
+    def channels(self) -> int: ...
     @property
     def fingerprint(self) -> str:
         """What sound of this vocoder, and of no other, is signed with."""
 
-    def decode_blocks(self, codes: Tensor, samples: int) -> Iterator[Tensor]:
-        """Blocks [n] of the waveform of codes [K, T]; together they have exactly `samples` samples."""
+    def require(self, spec: TokenSpec) -> None:
+        """SpecError unless it can decode tokens of this spec."""
+
+    def decode_blocks(self, codes: Tensor, samples: int, spec: TokenSpec) -> Iterator[Tensor]:
+        """Blocks of the waveform of codes [K, T], [n] or [n, C]; together they have exactly `samples` samples."""
 
 
 def resynthesize(
@@ -58,7 +61,7 @@ def resynthesize(
     that came from no recording get the vocoder's. Files that are there from an earlier run with the same tokens and
     options are kept. SpecError if the vocoder does not cover the store's tokens, OutputError if `out` holds others.
     """
-    vocoder.spec.require(store.spec)
+    vocoder.require(store.spec)
     folder = Path(out)
     _claim(folder, {"vocoder": vocoder.fingerprint, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
     progress = Progress(len(store))
@@ -67,8 +70,9 @@ def resynthesize(
     def write(entry: Entry, path: Path) -> float:
         """Decodes and writes one recording; returns its seconds."""
         rate, length = _target(entry, vocoder.sample_rate, sample_rate)
-        blocks = _decoded(vocoder, entry, stopped)
-        write_blocks(path, resample_blocks(blocks, vocoder.sample_rate, rate, length=length), rate)
+        blocks = _decoded(vocoder, entry, store.spec, stopped)
+        resampled = resample_blocks(blocks, vocoder.sample_rate, rate, length=length)
+        write_blocks(path, resampled, rate, vocoder.channels)
         return length / rate
 
     def settle(written: Future[float]) -> None:
@@ -96,8 +100,8 @@ def resynthesize(
     return progress
 
 
-def _decoded(vocoder: BlockVocoder, entry: Entry, stopped: Event) -> Iterator[np.ndarray]:
-    for block in vocoder.decode_blocks(torch.from_numpy(entry.codes.astype(np.int64)), entry.samples):
+def _decoded(vocoder: BlockVocoder, entry: Entry, spec: TokenSpec, stopped: Event) -> Iterator[np.ndarray]:
+    for block in vocoder.decode_blocks(torch.from_numpy(entry.codes.astype(np.int64)), entry.samples, spec):
         if stopped.is_set():
             raise CancelledError
         yield block.numpy()
