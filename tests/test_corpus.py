@@ -237,3 +237,10 @@ def test_batches_hold_pieces_of_like_length() -> None:
     found = list(batches(iter(pieces), max_samples=5000, lookahead=40))
     assert all(len({len(piece.samples) for piece in batch}) == 1 for batch in found)
     assert [len(batch) for batch in found] == [5, 5, 5, 5, 20]
+
+
+def test_batches_give_every_thread_as_many_pieces() -> None:
+    utterance = Utterance("u", Path("u"))
+    pieces = [Piece(utterance, i, np.zeros(1000, np.float32), 0, 1) for i in range(40)]
+    assert [len(batch) for batch in batches(iter(pieces), max_samples=11000, multiple=4)] == [8] * 5
+    assert [len(batch) for batch in batches(iter(pieces), max_samples=3000, multiple=4)] == [3] * 13 + [1]

@@ -129,21 +129,28 @@ class Corpus:
             yield replace(item, utterance=by_id[item.utterance.id]) if isinstance(item, Piece) else item
 
 
-def batches(pieces: Iterable[Piece], *, max_samples: int, lookahead: int = 64) -> Iterator[list[Piece]]:
-    """Groups pieces of like length: a batch, padded to its longest, holds at most `max_samples` (or one piece)."""
+def batches(
+    pieces: Iterable[Piece], *, max_samples: int, multiple: int = 1, lookahead: int = 64
+) -> Iterator[list[Piece]]:
+    """Groups pieces of like length: a batch, padded to its longest, holds at most `max_samples` (or one piece).
+
+    Where it holds more than `multiple` pieces their number is a multiple of it, so that as many threads end together.
+    """
     waiting: list[Piece] = []
     for piece in pieces:
         waiting.append(piece)
         if len(waiting) >= lookahead:
             waiting.sort(key=lambda item: len(item.samples))
-            yield _take_longest(waiting, max_samples)
+            yield _take_longest(waiting, max_samples, multiple)
     waiting.sort(key=lambda item: len(item.samples))
     while waiting:
-        yield _take_longest(waiting, max_samples)
+        yield _take_longest(waiting, max_samples, multiple)
 
 
-def _take_longest(waiting: list[Piece], max_samples: int) -> list[Piece]:
+def _take_longest(waiting: list[Piece], max_samples: int, multiple: int) -> list[Piece]:
     fits = max(1, max_samples // len(waiting[-1].samples))
+    if fits > multiple:
+        fits -= fits % multiple
     batch = waiting[-fits:]
     del waiting[-fits:]
     return batch

@@ -91,6 +91,10 @@ def _codec(codec: NeuralCodec) -> Iterator[Row]:
 
 
 def _units(units: UnitTokenizer) -> Iterator[Row]:
+    from vocable.tokenizers.extractors import origin
+
+    if model := origin(units.extractor).get("model"):
+        yield "model", model
     settings = units.extractor.config().items()
     yield "features", ", ".join(f"{name} {value}" for name, value in settings if isinstance(value, str | int | float))
 

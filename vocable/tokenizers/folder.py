@@ -53,7 +53,7 @@ def tokenize(
 
     A shard is committed every `shard_seconds` of wall time, so that is the most a kill can cost. A recording that
     cannot be read is noted in failures.jsonl with the reason, and tried again on the next run. `workers` processes
-    decode; the model sees `batch_seconds` of audio at a time, by default 80 for each thread. No result depends on
+    decode; the model sees `batch_seconds` of audio at a time, by default 160 for each thread. No result depends on
     either.
     SpecError if the store holds tokens of another tokenizer and is not to be overwritten, StoreError if it is damaged.
     """
@@ -68,7 +68,8 @@ def tokenize(
     try:
         spec, channels = tokenizer.spec, tokenizer.channels
         pieces = run.sound(todo.pieces(spec.sample_rate, tokenizer.windows, channels=channels, workers=workers))
-        for batch in batches(pieces, max_samples=batch_samples(batch_seconds, spec.sample_rate)):
+        limit = batch_samples(batch_seconds, spec.sample_rate)
+        for batch in batches(pieces, max_samples=limit, multiple=torch.get_num_threads()):
             run.encode(batch)
             watcher(progress)
     except (KeyboardInterrupt, VocableError):

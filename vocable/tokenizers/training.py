@@ -49,7 +49,8 @@ def train_kmeans(
     windows, progress = default_windows(extractor), Progress(len(corpus))
     items = corpus.pieces(extractor.sample_rate, windows, workers=workers)
     pieces = _sound(items, progress, on_failure)
-    for batch in batches(pieces, max_samples=batch_samples(batch_seconds, extractor.sample_rate)):
+    limit = batch_samples(batch_seconds, extractor.sample_rate)
+    for batch in batches(pieces, max_samples=limit, multiple=torch.get_num_threads()):
         _gather(batch, extractor, windows, reservoir, progress)
         watcher(progress)
     if len(reservoir) < num_clusters:
@@ -83,8 +84,12 @@ def train_kmeans(
 
 
 def batch_samples(seconds: float | None, sample_rate: int) -> int:
-    """Samples per batch: as many seconds as asked for, else two windows for each thread, so that none of them waits."""
-    return round((80.0 * torch.get_num_threads() if seconds is None else seconds) * sample_rate)
+    """Samples per batch: as many seconds as asked for, else several windows for each thread.
+
+    Threads wait for the last of a batch, the less the more there is in it; its features are what limits it.
+    """
+    threads = torch.get_num_threads()
+    return round((min(160 * threads, max(640, 80 * threads)) if seconds is None else seconds) * sample_rate)
 
 
 def _sound(
