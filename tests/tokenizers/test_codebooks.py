@@ -237,7 +237,7 @@ def _tampered_npy(old: bytes, new: bytes) -> bytes:
         struct.pack("<4siq17xiQ", b"IwFl", 3, 5, 1, 15) + CENTERS.tobytes(),
         b"IxF2",
         zlib.compress(b"\x80\x02")[:-2],
-        gzip.compress(b"x")[:5],
+        gzip.compress(b"x", mtime=0)[:5],
         bz2.compress(b"abc")[:-3],
         lzma.compress(b"abc")[:-8],
         b"\x04\x22\x4d\x18lz4",
