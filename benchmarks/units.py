@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vocable.metrics.reconstruction import estoi, stoi
 from vocable.metrics.summary import summarize
 from vocable.metrics.tokens import cluster_purity, contingency, entropy, frame_labels, phone_purity, pnmi, usage
 from vocable.store import TokenStore
+from vocable.types import Audio
 
 SYSTEMS = (("mfcc", 100), ("logmel", 2000))
 
@@ -63,13 +65,16 @@ def measure(name: str, size: int, folder: Path, work: Path) -> dict[str, str]:
     decode = run([*vocable, "resynthesize", tokens, "--out", wavs])
     store = TokenStore.open(tokens)
     held = summarize(store)
-    heard, extended = intelligibility(store, wavs)
+    heard, extended, scored = intelligibility(_pairs(store, wavs))
+    print(f"{scored} of {len(store)} recordings scored", file=sys.stderr)
+    labelled = phonetics(store)
     row = {
         "units": f"{name}, K={size}",
         "bit/s": f"{store.spec.bitrate:.0f}",
         "usage": f"{usage(held.counts[0]):.1%}",
         "entropy (bits)": f"{entropy(held.counts[0]):.2f}",
-        **phonetics(store),
+        **{name: f"{labelled[name]:.3f}" for name in ("PNMI", "phone purity", "cluster purity")},
+        "frames scored": f"{labelled['frames scored']}",
         "STOI": f"{heard:.3f}",
         "ESTOI": f"{extended:.3f}",
     }
@@ -78,7 +83,7 @@ def measure(name: str, size: int, folder: Path, work: Path) -> dict[str, str]:
     return row
 
 
-def phonetics(store: TokenStore) -> dict[str, str]:
+def phonetics(store: TokenStore) -> dict[str, float]:
     """PNMI and purities of the first codebook over all entries with time-aligned phones."""
     table: Counter[tuple[int, str]] = Counter()
     for entry in store:
@@ -87,23 +92,26 @@ def phonetics(store: TokenStore) -> dict[str, str]:
             labels = frame_labels(phones, store.spec, entry.codes.shape[1])
             table += contingency(torch.from_numpy(entry.codes[0, : len(labels)].astype("int64")), labels)
     return {
-        "PNMI": f"{pnmi(table):.3f}",
-        "phone purity": f"{phone_purity(table):.3f}",
-        "cluster purity": f"{cluster_purity(table):.3f}",
-        "frames scored": f"{sum(table.values())}",
+        "PNMI": pnmi(table),
+        "phone purity": phone_purity(table),
+        "cluster purity": cluster_purity(table),
+        "frames scored": sum(table.values()),
     }
 
 
-def intelligibility(store: TokenStore, wavs: Path) -> tuple[float, float]:
-    """Mean STOI and ESTOI of the resynthesis against the recordings."""
+def intelligibility(pairs: Iterable[tuple[Audio, Audio]]) -> tuple[float, float, int]:
+    """Mean STOI and ESTOI of resyntheses against their recordings, and how many pairs have both."""
     values: list[tuple[float, float]] = []
-    for entry in store:
-        pair = audio.read(entry.path), audio.read(inside(wavs, entry.id, ".wav"))
+    for pair in pairs:
         scores = stoi(*pair), estoi(*pair)
         if not any(score.failed for score in scores):
             values.append((scores[0].mean, scores[1].mean))
-    print(f"{len(values)} of {len(store)} recordings scored", file=sys.stderr)
-    return statistics.mean(a for a, _ in values), statistics.mean(b for _, b in values)
+    return statistics.mean(a for a, _ in values), statistics.mean(b for _, b in values), len(values)
+
+
+def _pairs(store: TokenStore, wavs: Path) -> Iterator[tuple[Audio, Audio]]:
+    for entry in store:
+        yield audio.read(entry.path), audio.read(inside(wavs, entry.id, ".wav"))
 
 
 def report(rows: list[dict[str, str]]) -> str:

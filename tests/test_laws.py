@@ -150,7 +150,9 @@ def test_no_thread_count_matters(tokenizers: dict[str, UnitTokenizer], name: str
 
 def test_quantizers() -> None:
     points = torch.randn(400, 7, generator=torch.Generator().manual_seed(0))
-    testing.check_quantizer(fit_kmeans(points, 30)[0])
+    quantizer = fit_kmeans(points, 30)[0]
+    testing.check_quantizer(quantizer)
+    testing.check_fixed_points(quantizer)
 
 
 @pytest.mark.parametrize("name", ["logmel", "logmel-50Hz", "mfcc", "mfcc-50Hz"])

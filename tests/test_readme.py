@@ -58,12 +58,13 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command(newcomer: Path, vocable: Run) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vocable ")]
-    assert len(commands) == 9
+    assert len(commands) == 13
     for command in commands:
         code, _, err = vocable(*shlex.split(command, comments=True)[1:])
         assert code == 0, err
     for folder in ("wavs", "encodec-wavs"):
         assert len(list((newcomer / folder).rglob("*.wav"))) == 6
+    assert "<svg" in (newcomer / "report.html").read_text(encoding="utf-8")
     assert TokenStore.open(newcomer / "encodec-tokens").spec.num_codebooks == 4
     assert TokenStore.open(newcomer / "dmel-tokens").spec.num_codebooks == 80
 

@@ -307,8 +307,11 @@ class Quantizer(Protocol):
     @property
     def codebook_sizes(self) -> tuple[int, ...]: ...
 
-    def encode(self, vectors: Tensor) -> Tensor: ...
-    def decode(self, codes: Tensor) -> Tensor: ...
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Codes [..., K]; each is a function of its own vector alone."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Vectors of codes [..., K]; where codebooks refine one another, of the first k alone too, else InputError."""
 
 
 @runtime_checkable

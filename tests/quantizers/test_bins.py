@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vocable.errors import InputError
 from vocable.quantizers import ScalarBins
-from vocable.testing import check_quantizer
+from vocable.testing import check_fixed_points, check_quantizer
 from vocable.types import Quantizer
 
 BINS = ScalarBins(1, low=-1.0, high=3.0, size=4)
@@ -20,6 +20,7 @@ def test_the_laws() -> None:
     for bins in (BINS, ScalarBins(80, low=-18.42, high=-2.0), ScalarBins(3, low=0.0, high=1e-3, size=1000)):
         assert isinstance(bins, Quantizer)
         check_quantizer(bins)
+        check_fixed_points(bins)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vocable.errors import InputError, MissingDependencyError
-from vocable.quantizers import KMeans, fit_kmeans, nearest
-from vocable.quantizers.seeding import by_similarity, kmeans_plus_plus
+from vocable.quantizers import KMeans, fit_kmeans, kmeans, nearest
+from vocable.quantizers.points import Points
+from vocable.quantizers.reduce import ALONE
+from vocable.quantizers.seeding import by_similarity, kmeans_parallel, kmeans_plus_plus
+from vocable.quantizers.workers import Workers
 from vocable.types import Quantizer
 
 
@@ -89,10 +93,100 @@ def test_stops_early_by_the_relative_fall_of_the_objective() -> None:
     assert tight.iterations > loose.iterations
 
 
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+def test_every_start_and_schedule_finds_the_clusters(init: Any) -> None:
+    points = blobs(300, 8, centres=4)
+    for schedule in ("full", "progressive", "minibatch"):
+        model, evidence = fit_kmeans(points, 4, init=init, schedule=schedule, restarts=3)
+        assert evidence.objective[-1] == pytest.approx(8 * 0.01, rel=0.1)
+        assert (evidence.init, evidence.schedule, evidence.dead) == (init, schedule, 0)
+        assert torch.equal(model.encode(points[:-4]), model.encode(points[4:]))
+
+
+def test_the_best_of_several_starts_is_kept() -> None:
+    points = blobs(spread=2.0)
+    model, evidence = fit_kmeans(points, 30, seed=5, restarts=4, iterations=5)
+    alone = [fit_kmeans(points, 30, seed=seed, iterations=5) for seed in (5, 6, 7, 8)]
+    assert evidence.restarts == tuple(fit.objective[-1] for _, fit in alone)
+    assert evidence.restart == int(np.argmin(evidence.restarts))
+    assert evidence.objective == alone[evidence.restart][1].objective
+    assert torch.equal(model.centroids, alone[evidence.restart][0].centroids)
+    assert len(set(evidence.restarts)) == 4
+
+
+def test_k_means_parallel_finds_one_point_of_every_far_cluster() -> None:
+    points = blobs(600, 8, centres=30, spread=1e-3)
+    start = kmeans_parallel(Points.of(points), 30, 1, Workers(None))
+    assert len({tuple(row) for row in start.round(decimals=1).tolist()}) == 30
+
+
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_spherical_codebooks_tell_directions_apart_whatever_the_lengths(backend: Any) -> None:
+    rng = np.random.default_rng(0)
+    directions = torch.from_numpy(np.linalg.qr(rng.standard_normal((6, 6)))[0].astype(np.float32))
+    owners = torch.arange(600) % 6
+    lengths = torch.from_numpy(rng.uniform(0.01, 100, 600).astype(np.float32))[:, None]
+    points = (directions[owners] + 0.05 * torch.from_numpy(rng.standard_normal((600, 6)).astype(np.float32))) * lengths
+    model, evidence = fit_kmeans(points, 6, spherical=True, backend=backend, restarts=3)
+    assert model.spherical
+    assert torch.allclose(model.centroids.norm(dim=1), torch.ones(6))
+    assert torch.allclose((model.centroids @ directions.T).amax(1), torch.ones(6), atol=1e-2)
+    units = points.double() / points.double().norm(dim=1, keepdim=True)
+    cosines = units @ model.centroids.double().T
+    assert torch.equal(model.encode(points)[:, 0], cosines.argmax(1))
+    assert evidence.objective[-1] == pytest.approx(float((2 - 2 * cosines.amax(1)).mean()), rel=1e-3)
+    assert torch.equal(model.to("cpu").encode(0.5 * points), model.encode(points))
+
+
+def test_spherical_points_without_a_direction_do_no_harm() -> None:
+    points = torch.cat([torch.zeros(5, 3), torch.eye(3).repeat(4, 1), -torch.eye(3)])
+    model, evidence = fit_kmeans(points, 4, spherical=True)
+    assert bool(model.centroids.isfinite().all())
+    assert math.isfinite(evidence.objective[-1])
+    with pytest.raises(InputError, match="length 1"):
+        KMeans(2 * torch.eye(3), spherical=True)
+
+
+def test_one_cluster_is_the_mean_of_all_points() -> None:
+    points = blobs()
+    model, evidence = fit_kmeans(points, 1)
+    assert torch.allclose(model.centroids[0], points.double().mean(0).float())
+    assert (evidence.usage, evidence.entropy) == (1.0, 0.0)
+
+
+def test_points_in_a_file_are_read_in_place(tmp_path: Path) -> None:
+    points = blobs().half()
+    np.save(tmp_path / "points.npy", points.numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "points.npy", mmap_mode="c"))
+    assert torch.equal(fit_kmeans(mapped, 12)[0].centroids, fit_kmeans(points.float(), 12)[0].centroids)
+
+
+@pytest.mark.parametrize(
+    ("backend", "schedule", "init", "message"),
+    [
+        ("torch", "fast", "random", "expected schedule full or progressive or minibatch, got 'fast'"),
+        ("torch", "full", "best", "expected init"),
+        ("cuda", "full", "random", "expected backend"),
+        ("faiss", "minibatch", "random", "full schedule in one process for faiss"),
+    ],
+)
+def test_choices_that_do_not_exist_are_refused(backend: str, schedule: str, init: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kmeans._check_choices(backend, schedule, init, ALONE)
+
+
+@pytest.mark.parametrize("settings", [{}, {"init": "k-means||"}, {"init": "random"}, {"schedule": "minibatch"}])
+def test_dead_entries_of_duplicates_are_reported(settings: Any) -> None:
+    model, evidence = fit_kmeans(torch.tensor([[0.0, 1.0], [3.0, 4.0]]).repeat(50, 1), 5, **settings)
+    assert (evidence.dead, evidence.usage, evidence.objective[-1]) == (3, 2 / 5, 0.0)
+    assert bool(model.centroids.isfinite().all())
+
+
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
 def test_duplicates_only(backend: Any) -> None:
     model, evidence = fit_kmeans(torch.full((40, 3), 0.1), 5, backend=backend)
     assert bool(model.centroids.isfinite().all())
+    assert evidence.dead == 4
     assert evidence.objective[-1] == pytest.approx(0.0, abs=1e-9)
     assert model.encode(torch.full((2, 3), 0.1)).tolist() == [[0], [0]] or backend == "faiss"
 
@@ -149,9 +243,9 @@ def test_no_tensor_of_all_points_by_all_clusters(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(nearest, "CHUNK_BYTES", 2**19)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the mode watches this thread alone
-    points, clusters = blobs(20_000, 64), 300
+    points, clusters = blobs(12_000, 64), 300
     with LargestAllocation() as watch:
-        model, _ = fit_kmeans(points, clusters, iterations=3)
+        model, _ = fit_kmeans(points, clusters, iterations=2)
         model.encode(points)
     torch.set_num_threads(threads)
     sample = 8 * clusters * 64 * 4
@@ -161,9 +255,9 @@ def test_no_tensor_of_all_points_by_all_clusters(monkeypatch: pytest.MonkeyPatch
 
 def test_seeding_finds_one_point_of_every_far_cluster() -> None:
     points = blobs(600, 8, centres=30, spread=1e-3)
-    start = kmeans_plus_plus(points, 30, seed=1)
+    start = kmeans_plus_plus(Points.of(points), 30, seed=1)
     assert len({tuple(row) for row in start.round(decimals=1).tolist()}) == 30
-    assert torch.equal(start, kmeans_plus_plus(points, 30, seed=1))
+    assert torch.equal(start, kmeans_plus_plus(Points.of(points), 30, seed=1))
 
 
 def test_order_by_similarity_keeps_the_centroids_and_brings_near_ones_together() -> None:

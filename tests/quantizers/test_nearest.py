@@ -49,7 +49,7 @@ def test_equals_brute_force_in_float64(kind: str, dim: int, size: int, seed: int
 
 
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**16), chunk=st.integers(1, 2**18))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_batch_order_chunks_and_strides_have_no_part_in_it(kind: str, seed: int, chunk: int) -> None:
     vectors, model = draw(kind, 60, 33, seed), KMeans(draw(kind, 70, 33, seed + 1))
     whole = model.encode(vectors)

@@ -19,7 +19,7 @@ from vocable.quantizers import (
     quantizer_from,
     quantizer_tensors,
 )
-from vocable.testing import check_quantizer
+from vocable.testing import check_fixed_points, check_quantizer
 from vocable.types import Quantizer
 
 SMALL = RandomProjection(24, projected=4, size=50, num_codebooks=3, seed=7)
@@ -38,6 +38,7 @@ def test_the_laws() -> None:
     ):
         assert isinstance(quantizer, Quantizer)
         check_quantizer(quantizer)
+        check_fixed_points(quantizer)
 
 
 def test_the_code_is_the_direction_of_greatest_cosine() -> None:

@@ -12,10 +12,14 @@ import soundfile
 import torch
 
 from tests.conftest import sing
+from tests.processes import run_processes
 from vocable.corpus import Corpus
 from vocable.errors import InputError
-from vocable.quantizers import fit_kmeans
+from vocable.quantizers import ProductKMeans, ResidualKMeans, fit_kmeans
+from vocable.quantizers.reduce import ALONE
 from vocable.tokenizers import MFCC, LogMel, UnitTokenizer, train_kmeans
+from vocable.tokenizers.feature_cache import FeatureCache
+from vocable.tokenizers.gathering import Stopwatch, own_share
 from vocable.types import Audio
 
 CHILD = """
@@ -26,6 +30,25 @@ from vocable.tokenizers import LogMel, train_kmeans
 torch.set_num_threads(1)
 units = train_kmeans(Corpus.of(sys.argv[1]), LogMel(), 20, memory=int(sys.argv[2]), iterations=3)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, units.evidence["frames_used"])
+"""
+
+
+TOGETHER = """
+import sys
+import torch
+from vocable.corpus import Corpus
+from vocable.distributed import from_environment
+from vocable.tokenizers import LogMel, train_kmeans
+from vocable.tokenizers.feature_cache import FeatureCache
+torch.set_num_threads(1)
+with from_environment() as processes:
+    corpus = Corpus.of(sys.argv[1])
+    cache = FeatureCache.create(sys.argv[2], corpus, LogMel(), reduce=processes)
+    for source in ({"sample_frames": 300}, {"memory": 1 << 20}, {"cache": cache}):
+        failures = []
+        units = train_kmeans(corpus, LogMel(), 20, reduce=processes, on_failure=failures.append, **source)
+        evidence = {key: value for key, value in units.evidence.items() if key != "fits"}
+        print(units.fingerprint, evidence, [failure.id for failure in failures])
 """
 
 
@@ -94,3 +117,96 @@ def test_faiss_makes_the_same_kind_of_artifact(tmp_path: Path) -> None:
     assert units.evidence["fits"]["mfcc"]["backend"] == "faiss"
     units.save_pretrained(tmp_path / "units")
     assert UnitTokenizer.from_pretrained(tmp_path / "units").fingerprint == units.fingerprint
+
+
+def test_two_processes_make_the_units_of_one(speech_folder: Path, tmp_path: Path) -> None:
+    """To the bit, from a sample that leaves frames out, from all frames in memory, and from a cache."""
+    wave = np.tile(sing(20.0), 2)  # breaks off in its second window: nothing of it is in the cache
+    soundfile.write(speech_folder / "broken.flac", wave, 16000)
+    data = (speech_folder / "broken.flac").read_bytes()
+    (speech_folder / "broken.flac").write_bytes(data[: len(data) * 9 // 10])
+    alone = run_processes(["-c", TOGETHER, str(speech_folder), str(tmp_path / "alone")], 1)
+    together = run_processes(["-c", TOGETHER, str(speech_folder), str(tmp_path / "together")], 2)
+    for code, out, err in (*alone, *together):
+        assert code == 0, err
+        assert out == alone[0][1]
+    assert alone[0][1].count("['broken']") == 3
+    assert (tmp_path / "alone" / "logmel.f16").read_bytes() == (tmp_path / "together" / "logmel.f16").read_bytes()
+
+
+def test_a_process_without_recordings(speech_folder: Path) -> None:
+    class Ninth:
+        rank, world = 8, 9
+        sum_, max_, gather = ALONE.sum_, ALONE.max_, ALONE.gather
+
+    with pytest.raises(InputError, match="a recording for each of 9 processes, got 8"):
+        train_kmeans(Corpus.of(speech_folder), MFCC(), 8, reduce=Ninth())
+
+
+def test_shares_are_all_recordings_once(speech_folder: Path) -> None:
+    class Rank:
+        world = 3
+        sum_, max_, gather = ALONE.sum_, ALONE.max_, ALONE.gather
+
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+    corpus = Corpus.of(speech_folder)
+    shares = [[utterance.id for utterance in own_share(corpus, Rank(rank))] for rank in range(3)]
+    assert sorted(name for share in shares for name in share) == sorted(utterance.id for utterance in corpus)
+    assert [len(share) for share in shares] == [3, 3, 2]
+
+
+def test_a_sample_of_so_many_frames(speech_folder: Path) -> None:
+    units = train_kmeans(Corpus.of(speech_folder), LogMel(), 16, sample_frames=123)
+    assert units.evidence["frames_used"] == 123 < units.evidence["frames_seen"]
+
+
+def test_a_cache_is_clustering_all_frames_in_the_order_of_ids(speech_folder: Path, tmp_path: Path) -> None:
+    corpus, stopwatch = Corpus.of(speech_folder), Stopwatch()
+    cache = FeatureCache.create(tmp_path / "cache", corpus, LogMel(), precision="fp32")
+    units = train_kmeans(corpus, LogMel(), 16, cache=cache, stopwatch=stopwatch)
+    by_hand, _ = fit_kmeans(cache.layer(0), 16)
+    assert torch.equal(units.quantizers[0].centroids, by_hand.centroids)
+    assert (units.evidence["frames_seen"], units.evidence["recordings"]) == (len(cache), 8)
+    assert list(stopwatch.seconds) == ["features", "cache", "clustering logmel"]
+    again = train_kmeans(corpus, LogMel(), 16, cache=cache)
+    assert (again.fingerprint, again.evidence) == (units.fingerprint, units.evidence)
+
+
+@pytest.mark.parametrize(("structure", "kind"), [("residual", ResidualKMeans), ("product", ProductKMeans)])
+def test_several_codebooks_for_a_layer(structure: str, kind: type, speech_folder: Path, tmp_path: Path) -> None:
+    heard = []
+    units = train_kmeans(
+        Corpus.of(speech_folder),
+        LogMel(),
+        8,
+        codebooks=4,
+        structure=structure,
+        on_iteration=lambda label, iteration, objective: heard.append(label),
+    )
+    labels = [f"logmel.{index}" for index in range(4)]
+    assert isinstance(units.quantizers[0], kind)
+    assert list(units.spec.labels) == list(units.evidence["fits"]) == list(dict.fromkeys(heard)) == labels
+    units.save_pretrained(tmp_path / "units")
+    assert UnitTokenizer.from_pretrained(tmp_path / "units").fingerprint == units.fingerprint
+
+
+def test_directions_are_clustered_on_request(speech_folder: Path) -> None:
+    units = train_kmeans(Corpus.of(speech_folder), LogMel(), 8, spherical=True, schedule="progressive", restarts=2)
+    assert torch.allclose(units.quantizers[0].centroids.norm(dim=1), torch.ones(8), atol=1e-6)
+    fit = units.evidence["fits"]["logmel"]
+    assert (fit["schedule"], len(fit["restarts"])) == ("progressive", 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"codebooks": 0}, "at least one codebook"),
+        ({"structure": "tree"}, "residual or product, got 1 and 'tree'"),
+        ({"codebooks": 2, "spherical": True}, "one codebook, not several"),
+    ],
+)
+def test_structures_that_cannot_be(speech_folder: Path, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_kmeans(Corpus.of(speech_folder), LogMel(), 8, **wrong)

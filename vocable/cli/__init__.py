@@ -16,6 +16,7 @@ _COMMANDS = {
     "tokenize": ("vocable.cli.tokenize", "Turn audio into a store of tokens."),
     "train": ("vocable.cli.train", "Train a tokenizer on a corpus."),
     "resynthesize": ("vocable.cli.resynthesize", "Turn a store of tokens back into audio."),
+    "report": ("vocable.cli.report", "Say which layer to choose: a table and a page."),
     "inspect": ("vocable.cli.inspect", "Say what an artifact, a token store or a sound file is."),
     "presets": ("vocable.cli.presets", "List known set-ups: rate, codebooks, bit/s, download, licence."),
     "import": ("vocable.cli.import_", "Make an artifact of codebooks or codecs that others published."),

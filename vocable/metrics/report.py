@@ -70,7 +70,11 @@ def write_page(
     facts: label -> value, the grid at the top; commands: what made the page, shown at its end.
     Raises OutputError if `path` cannot be written.
     """
-    content = render_page(title=title, facts=facts, clips=clips, commands=commands)
+    save_page(path, render_page(title=title, facts=facts, clips=clips, commands=commands))
+
+
+def save_page(path: Path, content: str) -> None:
+    """Writes a page, whole or not at all. Raises OutputError if `path` cannot be written."""
     partial = path.with_name(f".{uuid4().hex}.partial")
     try:
         try:
@@ -83,25 +87,35 @@ def write_page(
 
 
 def render_page(*, title: str, facts: Mapping[str, str], clips: Sequence[Clip], commands: Sequence[str] = ()) -> str:
-    """The text of the page (see `write_page`). Only its own style and script may run, named by their hashes."""
-    template = files("vocable.metrics").joinpath("page.html").read_text(encoding="utf-8")
+    """The text of the page (see `write_page`)."""
     data = {
         "title": title,
         "facts": list(facts.items()),
         "clips": [_clip(clip) for clip in clips],
         "commands": list(commands),
     }
-    fields = {
-        "TITLE": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
-        "POLICY": _policy(template),
-        "DATA": _json(data),
-    }
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: fields[match[1]], template)
+    return fill(template("page.html"), {"TITLE": escape(title), "DATA": _json(data)})
 
 
-def _policy(template: str) -> str:
+def template(name: str) -> str:
+    """The text of a page of this package, with {{NAMES}} of what is to stand there."""
+    return files("vocable.metrics").joinpath(name).read_text(encoding="utf-8")
+
+
+def fill(page: str, fields: Mapping[str, str]) -> str:
+    """A template with its fields, markup by then. Only its own style and script may run, named by their hashes."""
+    known = {**fields, "POLICY": _policy(page)}
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: known[match[1]], page)
+
+
+def escape(text: str) -> str:
+    """Text as markup, in ASCII, whatever characters it is made of."""
+    return html.escape(text).encode("ascii", "xmlcharrefreplace").decode()
+
+
+def _policy(page: str) -> str:
     def source(tag: str) -> str:
-        body = re.search(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
+        body = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         digest = hashlib.sha256((body[1] if body else "").encode()).digest()
         return f"{tag}-src 'sha256-{b64encode(digest).decode()}'"
 

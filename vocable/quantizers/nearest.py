@@ -13,14 +13,17 @@ from torch.nn import functional
 from vocable.errors import InputError
 
 CHUNK_BYTES = 2**25
-"""What one chunk of rows may take in working memory, in each thread."""
+"""What one chunk of rows may take in working memory, in each thread of a CPU."""
+
+ACCELERATOR_CHUNK_BYTES = 2**31
+"""The same on an accelerator, where every chunk waits for the host a few times."""
 
 GROUP_WIDTH = 32
 """Centroids that share a bound: fewer skip more distances, more make better matrix products."""
 
 SMALLEST_NORMAL = 2.0**-126
 UNIT_ROUNDOFF = 2.0**-24
-REDUCED_ROUNDOFF = 2.0**-8  # both factors rounded to bfloat16, the coarsest that torch may be told to use
+INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-8}  # of both factors: TensorFloat-32, bfloat16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,10 +96,9 @@ def _first_of_equals(centroids: Float[Tensor, "k d"], norms: Float[Tensor, " k"]
 def _input_rounding() -> float:
     # Users may allow products of float32 in TensorFloat-32 or bfloat16; then more calls are close, none is wrong.
     try:
-        full = torch.get_float32_matmul_precision() == "highest"
+        return INPUT_ROUNDOFF[torch.get_float32_matmul_precision()]
     except RuntimeError:  # settings of the old and of the new kind were mixed
-        full = False
-    return 0.0 if full else REDUCED_ROUNDOFF
+        return INPUT_ROUNDOFF["medium"]
 
 
 def nearest(
@@ -161,7 +163,7 @@ def _decide_exactly(table: Table, rows: Float[Tensor, "n d"], candidates: Bool[T
     if not bool(rows.isfinite().all()):
         raise InputError("expected finite vectors, got NaN or infinity", hint="look for broken audio or features")
     distances = torch.full(candidates.shape, torch.inf, dtype=torch.float64, device=rows.device)
-    for pairs in parts(candidates.nonzero(), chunk_rows(32 * rows.shape[1])):
+    for pairs in parts(candidates.nonzero(), chunk_rows(32 * rows.shape[1], rows.device)):
         row, column = pairs.unbind(1)
         distances[row, column] = squared_distances(rows[row], table.centroids[column])
     return distances.argmin(1)
@@ -196,14 +198,21 @@ def fold(terms: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return terms[:, 0]
 
 
-def chunk_rows(row_bytes: int) -> int:
-    """Rows of so many bytes that go into one chunk."""
-    return max(1, CHUNK_BYTES // row_bytes)
+def normalized(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows scaled to length 1, each alone and in a fixed order of sums; a row of zeros stays one."""
+    scaled = rows.double() / rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return (scaled / fold(scaled.square()).sqrt().clamp(min=torch.finfo(torch.float32).tiny)[:, None]).float()
+
+
+def chunk_rows(row_bytes: int, device: torch.device | None = None) -> int:
+    """Rows of so many bytes that go into one chunk on a device, or on a CPU."""
+    room = CHUNK_BYTES if device is None or device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+    return max(1, room // row_bytes)
 
 
 def search_rows(table: Table) -> int:
     """Rows that one call of `nearest` should get: eight copies of them and two of their scores make up a chunk."""
-    return chunk_rows(4 * (8 * table.weights.shape[1] + 2 * len(table.weights)))
+    return chunk_rows(4 * (8 * table.weights.shape[1] + 2 * len(table.weights)), table.weights.device)
 
 
 def parts(values: Tensor, size: int) -> Iterator[Tensor]:

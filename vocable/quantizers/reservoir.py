@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vocable.errors import InputError
+from vocable.quantizers.reduce import ALONE, Reducer
 
 
 class FrameReservoir:
@@ -17,7 +18,8 @@ class FrameReservoir:
 
     Each frame has a key, a hash of the seed, its utterance and its place in it; the frames with the smallest keys stay
     (bottom-k sampling: Cohen and Kaplan, "Summarizing Data Using Bottom-k Sketches", 2007). So what is kept, and the
-    order it is given back in, do not depend on the order or the chunks in which frames arrive.
+    order it is given back in, do not depend on the order or the chunks in which frames arrive, nor on the processes
+    that they arrive in (see `merge`).
 
     Memory: 17/16 x capacity x (layers x dim x 4 + 8) bytes, paid as it fills; `layer` returns a sorted copy of one
     layer. The sixteenth takes newcomers until the largest keys are thrown out, so that it need not be done each time.
@@ -48,24 +50,65 @@ class FrameReservoir:
             self._keys[self._held : end] = keys[taken]
             self._held = end
             if end == len(self._keys):
-                self._drop_largest()
+                self._drop_largest(self.capacity)
 
-    def layer(self, index: int) -> Float[Tensor, "n d"]:
-        """The frames kept of one layer, in the order of their keys."""
-        self._drop_largest()
-        order = np.argsort(self._keys[: self._held], kind="stable")
-        return torch.from_numpy(self._frames[index, order])
+    def merge(self, reduce: Reducer) -> None:
+        """Makes the reservoirs of all processes one sample of `capacity`, each frame of it where it arrived.
 
-    def _drop_largest(self) -> None:
-        if self._held <= self.capacity:
+        From then on `seen` and the length are those of the whole, and nothing more is to be added.
+        """
+        self._drop_largest(self.capacity)
+        keys = self._all_keys(reduce)
+        if len(keys) > self.capacity:
+            largest = np.partition(keys, self.capacity - 1)[self.capacity - 1]
+            self._drop_largest(int((self._keys[: self._held] <= largest).sum()))
+        self.seen = int(reduce.sum_(torch.tensor([self.seen])))
+
+    def layer(self, index: int, reduce: Reducer = ALONE) -> Float[Tensor, "n d"]:
+        """The frames kept of one layer, in the order of their keys.
+
+        Of several processes, whose reservoirs are merged, each gets as many of them: rank 0 those that come first. For
+        a moment each holds all frames of the layer.
+        """
+        self._drop_largest(self.capacity)
+        order = np.argsort(self._all_keys(reduce), kind="stable")
+        mine = order[share(len(order), reduce)]
+        if reduce.world == 1:
+            return torch.from_numpy(self._frames[index, mine])
+        return _select(reduce.gather(torch.from_numpy(self._frames[index, : self._held])), mine)
+
+    def _all_keys(self, reduce: Reducer) -> np.ndarray:
+        """The keys held by all processes, those of rank 0 first."""
+        signed = torch.from_numpy(self._keys[: self._held].view(np.int64))
+        return np.concatenate([part.numpy() for part in reduce.gather(signed)]).view(np.uint64)
+
+    def _drop_largest(self, room: int) -> None:
+        """Keeps the frames with the `room` smallest keys, in no order."""
+        if self._held <= room:
             return
         stays = np.zeros(self._held, bool)
-        stays[np.argpartition(self._keys[: self._held], self.capacity - 1)[: self.capacity]] = True
-        leaving = np.flatnonzero(~stays[: self.capacity])
-        entering = self.capacity + np.flatnonzero(stays[self.capacity :])
+        stays[np.argpartition(self._keys[: self._held], max(0, room - 1))[:room]] = True
+        leaving = np.flatnonzero(~stays[:room])
+        entering = room + np.flatnonzero(stays[room:])
         self._frames[:, leaving] = self._frames[:, entering]
         self._keys[leaving] = self._keys[entering]
-        self._held, self._largest = self.capacity, self._keys[: self.capacity].max()
+        self._held = room
+        self._largest = self._keys[:room].max() if room else np.uint64(0)
+
+
+def share(count: int, reduce: Reducer) -> slice:
+    """The part of `count` rows in a row that falls to this process: as many for each, or one more."""
+    return slice(count * reduce.rank // reduce.world, count * (reduce.rank + 1) // reduce.world)
+
+
+def _select(parts: list[Tensor], rows: np.ndarray) -> Float[Tensor, "n d"]:
+    """Rows of the parts as if these were one tensor."""
+    selected, start = parts[0].new_empty(len(rows), parts[0].shape[1]), 0
+    for part in parts:
+        inside = np.flatnonzero((rows >= start) & (rows < start + len(part)))
+        selected[torch.from_numpy(inside)] = part[torch.from_numpy(rows[inside] - start)]
+        start += len(part)
+    return selected
 
 
 def _keys(name: str, first: int, count: int) -> np.ndarray:

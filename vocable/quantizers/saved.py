@@ -2,47 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vocable.errors import ArtifactError, InputError
 from vocable.quantizers.bins import ScalarBins
+from vocable.quantizers.evaluate import Quantizer
 from vocable.quantizers.kmeans import KMeans
+from vocable.quantizers.product import ProductKMeans
 from vocable.quantizers.projection import RandomProjection
+from vocable.quantizers.residual import ResidualKMeans
+from vocable.quantizers.trained import TrainedQuantizer
 
-AnyQuantizer = KMeans | ScalarBins | RandomProjection
-_WEIGHT_FREE: dict[str, type[ScalarBins] | type[RandomProjection]] = {
-    "bins": ScalarBins,
-    "random-projection": RandomProjection,
+
+@runtime_checkable
+class Learned(Quantizer, Protocol):
+    """A quantizer that knows how it is saved; its class has `from_config(config, tensors)`, the inverse of both."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain JSON values, "kind" among them, that with the tensors decide every code."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned, each part under a name of its own."""
+
+
+_KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], Quantizer]] = {
+    "kmeans": lambda config, tensors: KMeans(tensors[""], spherical=config.get("spherical", False)),
+    "bins": lambda config, tensors: ScalarBins.from_config(dict(config)),
+    "random-projection": lambda config, tensors: RandomProjection.from_config(dict(config)),
+    "residual-kmeans": ResidualKMeans.from_config,
+    "product-kmeans": ProductKMeans.from_config,
+    "trained": TrainedQuantizer.from_config,
 }
 
 
 def quantizer_config(quantizer: object) -> dict[str, Any]:
     """Plain JSON values that, with the tensors, decide every code. InputError for a quantizer that cannot be saved."""
     if isinstance(quantizer, KMeans):
-        return {"kind": "kmeans", "size": quantizer.codebook_sizes[0]}
-    if isinstance(quantizer, ScalarBins | RandomProjection):
+        return {"kind": "kmeans", "size": quantizer.codebook_sizes[0]} | (
+            {"spherical": True} if quantizer.spherical else {}
+        )
+    if isinstance(quantizer, ScalarBins | RandomProjection | Learned):
         return quantizer.config()
-    raise InputError(f"expected KMeans, ScalarBins or RandomProjection, got {type(quantizer).__name__}")
+    raise InputError(f"expected KMeans, or a quantizer with a config() and tensors(), got {type(quantizer).__name__}")
 
 
 def quantizer_tensors(quantizer: object, name: str) -> dict[str, Tensor]:
-    """What was learned, under `name`: the centroids of k-means, nothing for quantizers without weights."""
-    return {name: quantizer.centroids} if isinstance(quantizer, KMeans) else {}
+    """What was learned: centroids of k-means under `name`, parts of others under `name.part`, of some nothing."""
+    if isinstance(quantizer, KMeans):
+        return {name: quantizer.centroids}
+    parts = quantizer.tensors() if isinstance(quantizer, Learned) else {}
+    return {f"{name}.{part}": tensor for part, tensor in parts.items()}
 
 
-def quantizer_from(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> AnyQuantizer:
+def quantizer_from(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> Quantizer:
     """The quantizer of this configuration with its tensors under `name`.
 
     ArtifactError for an unknown kind, or if a setting or a tensor is missing or makes no sense.
     """
     kind = config.get("kind")
-    if kind != "kmeans" and kind not in _WEIGHT_FREE:
-        known = ", ".join(["kmeans", *_WEIGHT_FREE])
-        raise ArtifactError(f"expected a quantizer of kind {known}, got {kind!r}", hint="update vocable")
+    if kind not in _KINDS:
+        raise ArtifactError(f"expected a quantizer of kind {', '.join(_KINDS)}, got {kind!r}", hint="update vocable")
+    parts = {full[len(name) :].removeprefix("."): tensor for full, tensor in tensors.items() if _belongs(full, name)}
     try:
-        return KMeans(tensors[name]) if kind == "kmeans" else _WEIGHT_FREE[kind].from_config(dict(config))
-    except (KeyError, TypeError, InputError) as problem:
+        return _KINDS[kind](config, parts)
+    except KeyError as problem:
+        missing = f"{name}.{problem.args[0]}".removesuffix(".")
+        raise ArtifactError(f"expected a quantizer of kind {kind}, got {dict(config)} without {missing}") from problem
+    except (TypeError, InputError) as problem:
         raise ArtifactError(f"expected a quantizer of kind {kind}, got {dict(config)}: {problem}") from problem
+
+
+def _belongs(full: str, name: str) -> bool:
+    return full == name or full.startswith(f"{name}.")

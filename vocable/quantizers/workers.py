@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -19,7 +19,7 @@ class Workers:
     def __init__(self, pool: ThreadPoolExecutor | None) -> None:
         self._pool = pool
 
-    def map(self, function: Callable[[Tensor], T], values: Iterable[Tensor]) -> list[T]:
+    def map(self, function: Callable[[S], T], values: Iterable[S]) -> list[T]:
         """Results in the order of the values."""
         return list(map(function, values) if self._pool is None else self._pool.map(function, values))
 
