@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -275,7 +276,7 @@ def main() -> None:
         name, folder, iterations = options.worker
         work(name, Path(folder), int(iterations))
         return
-    say(f"# k-means\n\n{machine()} scikit-learn {version('scikit-learn')}")
+    say(f"# k-means\n\n{date.today()}, {machine()} scikit-learn {version('scikit-learn')}")
     say(f"{options.threads} threads, commit {commit()}, load {os.getloadavg()[0]:.1f} at the start")
     for size in options.clusters:
         for rank in options.ranks:

@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"# Encoding\n\n{machine()} vector-quantize-pytorch {version('vector-quantize-pytorch')}")
+    print(f"# Encoding\n\n{date.today()}, {machine()} vector-quantize-pytorch {version('vector-quantize-pytorch')}")
     print(f"{options.threads} threads, {options.device}, commit {commit()}, load {os.getloadavg()[0]:.1f} at the start")
     with torch.no_grad():
         compare_residual(4 if options.quick else 64, options.repeats, options.device)
