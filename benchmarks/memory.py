@@ -32,11 +32,14 @@ def main() -> None:
     parser.add_argument("--model-hours", type=float, help="hours for the HuBERT-base-sized model, if not the same")
     parser.add_argument("--out", type=Path, help="write the table here as well")
     options = parser.parse_args()
+    rows: list[tuple[str, float, Cost]] = []
     with tempfile.TemporaryDirectory() as work:
-        text = report(list(measure(options, Path(work))))
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+        for row in measure(options, Path(work)):
+            rows.append(row)
+            print(f"{row[0]}: {row[2].megabytes:,.0f} MB, {row[2].seconds:,.0f} s", flush=True)
+            if options.out:
+                options.out.write_text(report(rows))
+    print(report(rows))
 
 
 def measure(options: argparse.Namespace, work: Path) -> Iterator[tuple[str, float, Cost]]:
