@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vocable.errors import InputError
 from vocable.quantizers.fsq import FSQ, LFQ, ResidualFSQ
-from vocable.testing import check_quantizer
+from vocable.testing import check_fixed_points, check_quantizer
 
 LEVELS = st.lists(st.integers(3, 9), min_size=1, max_size=4)
 
@@ -95,8 +95,9 @@ def test_codes_are_functions_of_the_vector(quantizer: FSQ | LFQ | ResidualFSQ) -
     assert torch.equal(torch.cat([quantizer.encode(part) for part in rows.split(7)]), codes)
     assert torch.equal(quantizer.encode(rows.view(3, 100, -1)), codes.view(3, 100, -1))
     assert type(quantizer).from_config(quantizer.config(), quantizer.tensors()).config() == quantizer.config()
+    check_quantizer(quantizer)
     if isinstance(quantizer, LFQ):
-        check_quantizer(quantizer)
+        check_fixed_points(quantizer)
 
 
 @pytest.mark.parametrize("levels", [[], [2, 5], [257], [256, 256, 256, 256]])
