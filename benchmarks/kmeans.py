@@ -85,7 +85,7 @@ def fit_minibatch(points: np.ndarray, start: np.ndarray, iterations: int) -> np.
     return model.fit(points).cluster_centers_
 
 
-def run_vocable(points: np.ndarray, size: int, schedule: Any = "full") -> tuple[np.ndarray, Curve]:
+def run_vocable(points: np.ndarray, size: int, schedule: Any = "full", rounds: int = 6) -> tuple[np.ndarray, Curve]:
     import torch
 
     from vocable.quantizers import fit_kmeans
@@ -96,9 +96,14 @@ def run_vocable(points: np.ndarray, size: int, schedule: Any = "full") -> tuple[
         size,
         iterations=LIMIT,
         schedule=schedule,
+        rounds=rounds,
         on_iteration=lambda iteration, value: curve.append((time.perf_counter() - began, value)),
     )
     return model.centroids.numpy(), curve[-len(evidence.objective) :]
+
+
+def run_plain(points: np.ndarray, size: int) -> tuple[np.ndarray, Curve]:
+    return run_vocable(points, size, rounds=0)
 
 
 def run_progressive(points: np.ndarray, size: int) -> tuple[np.ndarray, Curve]:
@@ -159,6 +164,7 @@ SAME_START: dict[str, Fit] = {
 ON_THEIR_OWN: dict[str, Run] = {
     "scikit-learn MiniBatchKMeans as fairseq": run_minibatch,
     "vocable": run_vocable,
+    "vocable, rounds=0": run_plain,
     "vocable, progressive": run_progressive,
     "faiss Kmeans": run_faiss,
     "faiss Kmeans, use_super_kmeans": run_superkmeans,
@@ -254,8 +260,10 @@ def compare(count: int, size: int, rank: int, options: argparse.Namespace) -> No
         np.save(folder / "points.npy", points)
         np.save(folder / "start.npy", start.numpy())
         del points
-        compare_same_start(same, folder, 20, options.repeats, options.threads)
-        compare_on_their_own(own, folder, options.threads)
+        if "same" in options.tables:
+            compare_same_start(same, folder, 20, options.repeats, options.threads)
+        if "own" in options.tables:
+            compare_on_their_own(own, folder, options.threads)
 
 
 def say(line: str) -> None:
@@ -270,6 +278,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clusters", type=int, nargs="+", default=[500, 2000])
     parser.add_argument("--ranks", type=int, nargs="+", default=[32, DIM], help="of the means of the points")
+    parser.add_argument("--tables", nargs="+", choices=["same", "own"], default=["same", "own"], help="which to take")
     parser.add_argument("--worker", nargs=3, metavar=("RIVAL", "FOLDER", "ITERATIONS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -52,16 +52,16 @@ def commit() -> str:
 
 def _watch(child: subprocess.Popen[str], peak: list[float]) -> None:
     while child.poll() is None:
-        peak[0] = max(peak[0], sum(_proportional_set_size(pid) for pid in _family(child.pid)))
+        peak[0] = max(peak[0], sum(_proportional_set_size(pid) for pid in family(child.pid)))
         time.sleep(0.05)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [pid, *(descendant for one in children for descendant in _family(int(one)))]
+    return [pid, *(descendant for one in children for descendant in family(int(one)))]
 
 
 def _proportional_set_size(pid: int) -> float:

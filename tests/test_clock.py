@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vocable.clock import Windows, num_frames, resampled_length
+from vocable.clock import FrameGrid, Windows, num_frames, resampled_length
 from vocable.errors import InputError
 
 HUBERT = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel, stride
@@ -131,3 +132,16 @@ def test_a_stream_yields_before_it_ends_and_forgets_what_is_past() -> None:
 def test_a_stream_of_nothing_is_refused() -> None:
     with pytest.raises(InputError):
         list(Windows(10, 2, 100).stream([]))
+
+
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(1, 400), st.integers(1, 60), st.integers(0, 50))
+def test_frame_grid_looks_where_the_middle_of_a_frame_is(source_rate, source_hop, rate, hop, first):
+    grid = FrameGrid(source_rate, source_hop, rate, hop)
+    indices, phases = grid.sources(first, first + 5)
+    for frame, index, phase in zip(range(first, first + 5), indices, phases, strict=True):
+        middle = Fraction(2 * frame + 1, 2) * hop / rate * source_rate / source_hop  # in source frames
+        assert index == math.floor(middle)
+        assert phase == pytest.approx(float(middle - index), abs=1e-6)
+    count = grid.within(first)
+    assert all(index < first for index in grid.sources(0, count)[0])
+    assert grid.sources(count, count + 1)[0][0] >= first

@@ -18,9 +18,11 @@ _HOMES = {
     "vocable.quantizers": ("KMeans", "fit_kmeans"),
     "vocable.tokenizers": (
         "MFCC",
+        "JoinedTokenizer",
         "LatentExtractor",
         "LogMel",
         "NeuralCodec",
+        "PitchExtractor",
         "SSLExtractor",
         "StackedMel",
         "UnitTokenizer",
@@ -28,7 +30,8 @@ _HOMES = {
         "tokenize",
         "train_kmeans",
     ),
-    "vocable.vocoders": ("UnitInverter", "resynthesize"),
+    "vocable.vocoders": ("Style", "UnitInverter", "UnitVocoder", "resynthesize"),
+    "vocable.training": ("train_vocoder",),
     "vocable.errors": ("VocableError",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -41,9 +44,11 @@ if TYPE_CHECKING:
     from vocable.store import TokenStore
     from vocable.tokenizers import (
         MFCC,
+        JoinedTokenizer,
         LatentExtractor,
         LogMel,
         NeuralCodec,
+        PitchExtractor,
         SSLExtractor,
         StackedMel,
         UnitTokenizer,
@@ -51,8 +56,9 @@ if TYPE_CHECKING:
         tokenize,
         train_kmeans,
     )
+    from vocable.training import train_vocoder
     from vocable.types import Audio, Codebook, Features, Tokens, TokenSpec
-    from vocable.vocoders import UnitInverter, resynthesize
+    from vocable.vocoders import Style, UnitInverter, UnitVocoder, resynthesize
 
 __all__ = [
     "MFCC",
@@ -60,17 +66,21 @@ __all__ = [
     "Codebook",
     "Corpus",
     "Features",
+    "JoinedTokenizer",
     "KMeans",
     "LatentExtractor",
     "LogMel",
     "NeuralCodec",
+    "PitchExtractor",
     "SSLExtractor",
     "StackedMel",
+    "Style",
     "TokenSpec",
     "TokenStore",
     "Tokens",
     "UnitInverter",
     "UnitTokenizer",
+    "UnitVocoder",
     "Utterance",
     "VocableError",
     "__version__",
@@ -80,6 +90,7 @@ __all__ = [
     "resynthesize",
     "tokenize",
     "train_kmeans",
+    "train_vocoder",
     "write",
 ]
 

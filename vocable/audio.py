@@ -166,7 +166,7 @@ def resample_blocks(
     To `length` samples in all, or as many as its own length makes.
     """
     if source_rate == target_rate:
-        yield from blocks
+        yield from blocks if length is None else _exactly(blocks, length)
         return
     resampler: soxr.ResampleStream | None = None
     came = given = 0
@@ -265,6 +265,17 @@ def _reason(problem: soundfile.LibsndfileError) -> str:
 
 def _width(block: np.ndarray) -> int:
     return block.shape[1] if block.ndim > 1 else 1
+
+
+def _exactly(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """The blocks, cut off or filled up with zeros to `length` samples in all."""
+    given, last = 0, np.zeros(0, np.float32)
+    for block in blocks:
+        last = block[: length - given]
+        given += len(last)
+        yield last
+    if given < length:
+        yield _fit(last[:0], length - given)
 
 
 def _fit(wave: np.ndarray, length: int) -> np.ndarray:

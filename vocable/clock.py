@@ -78,3 +78,36 @@ class Windows:
         begin, end = max(0, first - self.context), min(total, first + self.frames + self.context)
         stop = num_samples if end == total else self._end(end)
         return Window(begin * self.hop_length, stop, first - begin, min(self.frames, total - first))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameGrid:
+    """Frames of two clocks over the same sound, in whole numbers: where a frame of one looks among those of the other.
+
+    Frames of `source_hop` samples at `source_rate` Hz are what comes, a vocoder's own frames of `hop_length` samples at
+    `sample_rate` Hz what goes out. No rate has to divide another.
+    """
+
+    source_rate: int
+    source_hop: int
+    sample_rate: int
+    hop_length: int
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that N >= 0 samples at `sample_rate` need: ceil(N / hop)."""
+        return -(-num_samples // self.hop_length)
+
+    def within(self, source_frames: int) -> int:
+        """Frames whose middle lies within the first so many source frames."""
+        step, whole = 2 * self.hop_length * self.source_rate, 2 * self.sample_rate * self.source_hop * source_frames
+        return max(0, -(-(whole - step // 2) // step))
+
+    def sources(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the frames first..stop - 1: the source frame (int64) that holds the middle of each, and where in it, 0..1.
+
+        The places (float32) and the indices depend on the frame alone, not on where `first` is. An index may lie beyond
+        the last source frame of a recording: it is for the caller to clamp.
+        """
+        middles = (2 * np.arange(first, stop, dtype=np.int64) + 1) * (self.hop_length * self.source_rate)
+        whole = 2 * self.sample_rate * self.source_hop
+        return middles // whole, ((middles % whole) / whole).astype(np.float32)

@@ -16,7 +16,7 @@ from vocable.metrics.summary import summarize
 from vocable.quantizers import RandomProjection, ScalarBins
 from vocable.recipes import Preset, find, presets
 from vocable.store import Entry, TokenStore
-from vocable.tokenizers import MFCC, LogMel, UnitTokenizer, tokenize, train_kmeans
+from vocable.tokenizers import MFCC, JoinedTokenizer, LogMel, UnitTokenizer, tokenize, train_kmeans
 from vocable.tokenizers.stacked import SPEECH_MEAN, SPEECH_STD, StackedMel
 from vocable.vocoders import UnitInverter, resynthesize
 
@@ -88,8 +88,13 @@ def tokenizer(name: str) -> UnitTokenizer | NeuralCodec:
     return NeuralCodec.from_pretrained(model)
 
 
-def inverter(units: UnitTokenizer) -> UnitInverter:
+def inverter(units: UnitTokenizer | JoinedTokenizer) -> UnitInverter:
     """The weight-free vocoder of units of spectral features. InputError for any others."""
+    if isinstance(units, JoinedTokenizer):
+        raise InputError(
+            f"expected units of mfcc or logmel features, got joined ones of {', '.join(units.spec.labels)}",
+            hint="train a vocoder for them with `vocable train vocoder`",
+        )
     if not isinstance(units.extractor, MFCC | LogMel):
         raise InputError(
             f"expected units of mfcc or logmel features, got units of {', '.join(units.extractor.layers)}",

@@ -85,8 +85,8 @@ def test_a_seed_decides_everything() -> None:
 
 def test_stops_early_by_the_relative_fall_of_the_objective() -> None:
     points = blobs(spread=2.0)
-    _, loose = fit_kmeans(points, 30, tolerance=1e-2)
-    _, tight = fit_kmeans(points, 30, tolerance=0.0, iterations=300)
+    _, loose = fit_kmeans(points, 30, tolerance=1e-2, rounds=0)
+    _, tight = fit_kmeans(points, 30, tolerance=0.0, iterations=300, rounds=0)
     falls = [1 - b / a for a, b in zip(loose.objective, loose.objective[1:], strict=False)]
     assert falls[-1] <= 1e-2 < min(falls[:-1])
     assert tight.objective[: loose.iterations] == loose.objective
@@ -270,7 +270,7 @@ def test_order_by_similarity_keeps_the_centroids_and_brings_near_ones_together()
 def test_faiss_gives_the_same_kind_of_result() -> None:
     pytest.importorskip("faiss")
     points = blobs(spread=1.0)
-    ours, evidence = fit_kmeans(points, 12, iterations=20, tolerance=0.0)
+    ours, evidence = fit_kmeans(points, 12, iterations=20, tolerance=0.0, rounds=0)
     theirs, faiss_evidence = fit_kmeans(points, 12, iterations=20, backend="faiss")
     assert faiss_evidence.objective[-1] == pytest.approx(evidence.objective[-1], rel=2e-3)
     assert faiss_evidence.objective[0] > faiss_evidence.objective[-1]

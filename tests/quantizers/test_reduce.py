@@ -86,9 +86,9 @@ def test_shares_of_the_points_give_every_bit_of_all_of_them(
 
 def test_empty_clusters_take_the_farthest_points_wherever_they_are() -> None:
     points = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 9.0, 50.0, 60.0])[:, None]
-    expected, evidence = fit_kmeans(points, 5, init="random", seed=3)
+    expected, evidence = fit_kmeans(points, 5, init="random", seed=3, rounds=0)
     assert evidence.reseeded
-    for found, theirs in shared_fit(list(points.split([7, 2, 1])), 5, init="random", seed=3):
+    for found, theirs in shared_fit(list(points.split([7, 2, 1])), 5, init="random", seed=3, rounds=0):
         assert torch.equal(found.centroids, expected.centroids)
         assert theirs == evidence
 

@@ -102,6 +102,21 @@ def test_training_helps_and_the_best_is_kept(design: Design) -> None:
 
 
 @each_design
+def test_what_is_frozen_learns_no_more(design: Design) -> None:
+    model = design.build(12, batch=SCHEDULE.batch)
+    model.begin(points())
+    quantizer = model.eval().freeze()
+    before = {name: tensor.clone() for name, tensor in quantizer_tensors(quantizer, "codebooks.L6").items()}
+    codes = quantizer.encode(points())
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.fill_(1)
+    after = quantizer_tensors(quantizer, "codebooks.L6")
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert torch.equal(quantizer.encode(points()), codes)
+
+
+@each_design
 def test_saved_and_read_again(design: Design) -> None:
     quantizer = frozen(design)
     config = json.loads(json.dumps(quantizer_config(quantizer)))

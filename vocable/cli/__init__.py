@@ -14,7 +14,8 @@ from vocable.errors import VocableError
 
 _COMMANDS = {
     "tokenize": ("vocable.cli.tokenize", "Turn audio into a store of tokens."),
-    "train": ("vocable.cli.train", "Train a tokenizer on a corpus."),
+    "train": ("vocable.cli.train", "Train a tokenizer, a vocoder or a codec on a corpus."),
+    "join": ("vocable.cli.join", "Make one tokenizer of several, with pitch if you like."),
     "resynthesize": ("vocable.cli.resynthesize", "Turn a store of tokens back into audio."),
     "report": ("vocable.cli.report", "Say which layer to choose: a table and a page."),
     "inspect": ("vocable.cli.inspect", "Say what an artifact, a token store or a sound file is."),

@@ -11,7 +11,7 @@ import click
 from vocable.cli import shared
 
 if TYPE_CHECKING:
-    from vocable.tokenizers import NeuralCodec, UnitTokenizer
+    from vocable.tokenizers import JoinedTokenizer, NeuralCodec, UnitTokenizer
     from vocable.types import TokenSpec
 
 Row = tuple[str, str]
@@ -61,17 +61,29 @@ def _sound(path: Path) -> Iterator[Row]:
 
 
 def _artifact(path: Path) -> Iterator[Row]:
-    from vocable.tokenizers import NeuralCodec, is_model, load
+    from vocable.tokenizers import JoinedTokenizer, NeuralCodec, is_model, load
 
     if is_model(str(path)):
         yield from _model(path)
         return
     tokenizer = load(str(path))
-    yield "kind", "neural codec" if isinstance(tokenizer, NeuralCodec) else "unit tokenizer"
+    yield "kind", _kind(tokenizer)
     yield "fingerprint", tokenizer.fingerprint
+    if isinstance(tokenizer, JoinedTokenizer):
+        yield from _spec_rows(tokenizer.spec)
+        yield from _parts(tokenizer)
+        return
     yield from _codec(tokenizer) if isinstance(tokenizer, NeuralCodec) else _units(tokenizer)
     yield from _spec_rows(tokenizer.spec)
     yield from _evidence_rows(tokenizer.evidence)
+
+
+def _kind(tokenizer: UnitTokenizer | JoinedTokenizer | NeuralCodec) -> str:
+    from vocable.tokenizers import JoinedTokenizer, NeuralCodec
+
+    if isinstance(tokenizer, NeuralCodec):
+        return "neural codec"
+    return "joined tokenizer" if isinstance(tokenizer, JoinedTokenizer) else "unit tokenizer"
 
 
 def _model(path: Path) -> Iterator[Row]:
@@ -97,6 +109,12 @@ def _units(units: UnitTokenizer) -> Iterator[Row]:
         yield "model", model
     settings = units.extractor.config().items()
     yield "features", ", ".join(f"{name} {value}" for name, value in settings if isinstance(value, str | int | float))
+
+
+def _parts(joined: JoinedTokenizer) -> Iterator[Row]:
+    for number, (name, part) in enumerate(zip(joined.names, joined.parts, strict=True), start=1):
+        for label, value in (*_units(part), *_evidence_rows(part.evidence)):
+            yield f"{name or number}: {label}", value
 
 
 def _agreement(path: Path, sources: tuple[str, ...], workers: int) -> Iterator[Row]:

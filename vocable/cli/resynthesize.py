@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vocable.cli import shared
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vocable.store import TokenStore
+    from vocable.vocoders.durations import Durations
+    from vocable.vocoders.folder import BlockVocoder
+
 
 @click.command()
 @click.argument("tokens", type=click.Path(path_type=Path))
 @shared.out_option
+@click.option("--vocoder", metavar="DIR|HUB_ID", help="A trained vocoder.  [default: the codec, or an inversion]")
 @click.option("--tokenizer", metavar="DIR|HUB_ID", help="What made the tokens.  [default: the copy in the store]")
+@click.option("--layers", metavar="L6,L9", help="Layers to decode, of those in the store.  [default: all]")
+@click.option("--speaker", metavar="NAME|WAV", help="Whose voice: one the vocoder learned, or that of a recording.")
+@click.option("--f0-shift", "semitones", type=float, default=0.0, metavar="SEMITONES", help="Raise the pitch.")
+@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="So many times as fast.")
+@click.option(
+    "--predict-durations",
+    "predicted",
+    is_flag=True,
+    help="Forget how long units last and predict it, of the one layer that the vocoder has learned it for.",
+)
 @click.option("--rate", type=click.IntRange(1), help="Sample rate to write, in Hz.  [default: the recording's own]")
 @click.option(
     "--format",
@@ -21,28 +40,95 @@ from vocable.cli import shared
     show_default=True,
     type=click.Choice(["wav", "flac", "ogg", "opus", "mp3"]),
 )
+@shared.device_option
 @shared.overwrite_option
 def command(
-    tokens: Path, out: Path, tokenizer: str | None, rate: int | None, format_name: str, overwrite: bool
+    tokens: Path,
+    out: Path,
+    vocoder: str | None,
+    tokenizer: str | None,
+    layers: str | None,
+    speaker: str | None,
+    semitones: float,
+    speed: float,
+    predicted: bool,
+    rate: int | None,
+    format_name: str,
+    device: str,
+    overwrite: bool,
 ) -> None:
     """Turn a store of tokens back into audio, a file for every recording, as long as the recording was.
 
-    Tokens of a codec are decoded by it; units of spectral features (mfcc, logmel) are inverted without weights. Stop it
-    and run it again: it does what is missing.
+    With --vocoder by a trained one, which takes any layers that it knows. Else tokens of a codec are decoded by it, and
+    units of spectral features (mfcc, logmel) are inverted without weights. Stop it and run it again: it does what is
+    missing.
 
     \b
     vocable resynthesize tokens/ --out wavs/
+    vocable resynthesize tokens/ --vocoder vocoder/ --out wavs/
+    vocable resynthesize tokens/ --vocoder vocoder/ --layers L6 --speaker ann --f0-shift 2 --speed 1.1 --out wavs/
+    vocable resynthesize tokens/ --vocoder vocoder/ --predict-durations --out wavs/
     """
-    from vocable.presets import inverter
     from vocable.store import TokenStore
-    from vocable.tokenizers import UnitTokenizer, load
     from vocable.vocoders import resynthesize
+    from vocable.vocoders.style import Style
 
     store = TokenStore.open(tokens)
-    maker = load(tokenizer or str(store.tokenizer_path))
-    vocoder = inverter(maker) if isinstance(maker, UnitTokenizer) else maker
+    if vocoder is not None and tokenizer is not None and speaker is None:
+        raise click.UsageError("--vocoder needs no tokenizer: leave --tokenizer out")
+    decoder = _vocoder(store, vocoder, tokenizer, shared.pick_device(device))
+    voice = _voice(speaker, store, decoder, tokenizer)
+    durations = _durations(decoder) if predicted else None
+    style = Style(voice=voice, semitones=semitones, speed=speed, durations=durations)
+    chosen = [name.strip() for name in layers.split(",")] if layers else [durations.layer] if durations else None
     with shared.display("resynthesize") as display:
         run = resynthesize(
-            store, vocoder, out, sample_rate=rate, suffix=f".{format_name}", overwrite=overwrite, watcher=display.watch
+            store,
+            decoder,
+            out,
+            layers=chosen,
+            sample_rate=rate,
+            suffix=f".{format_name}",
+            style=style,
+            overwrite=overwrite,
+            watcher=display.watch,
         )
     shared.say(f"{shared.spent(run, 'resynthesized')}, in {out}")
+
+
+def _vocoder(store: TokenStore, vocoder: str | None, tokenizer: str | None, device: str) -> BlockVocoder:
+    from vocable.presets import inverter
+    from vocable.tokenizers import NeuralCodec, load
+    from vocable.vocoders import UnitVocoder
+
+    if vocoder is not None:
+        return UnitVocoder.from_pretrained(vocoder, device=device)
+    maker = load(tokenizer or str(store.tokenizer_path), device=device)
+    return maker if isinstance(maker, NeuralCodec) else inverter(maker)
+
+
+def _voice(speaker: str | None, store: TokenStore, decoder: BlockVocoder, tokenizer: str | None) -> str | Tensor | None:
+    """The name of a learned voice, or the voice of a recording."""
+    from vocable.vocoders import UnitVocoder
+
+    if speaker is None or not isinstance(decoder, UnitVocoder) or speaker in decoder.speakers:
+        return speaker
+    if not Path(speaker).is_file():
+        return speaker
+    from vocable import audio
+    from vocable.tokenizers import load
+    from vocable.vocoders.voices import fit_voice
+
+    recording = audio.read(speaker)
+    shared.say(f"fitting the voice of {speaker}")
+    return fit_voice(decoder, load(tokenizer or str(store.tokenizer_path)).encode(recording), recording)
+
+
+def _durations(decoder: BlockVocoder) -> Durations:
+    from vocable.errors import InputError
+    from vocable.vocoders import UnitVocoder
+    from vocable.vocoders.durations import NO_DURATIONS
+
+    if not isinstance(decoder, UnitVocoder) or decoder.durations is None:
+        raise InputError("expected a vocoder that has learned durations, got one without", hint=NO_DURATIONS)
+    return decoder.durations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vocable.corpus import Corpus
     from vocable.progress import Progress
-    from vocable.tokenizers import NeuralCodec, UnitTokenizer
+    from vocable.tokenizers import JoinedTokenizer, NeuralCodec, UnitTokenizer
 
 _QUIET_SECONDS = 30.0
 
@@ -55,7 +55,7 @@ def read_corpus(sources: tuple[str, ...]) -> Corpus:
 
 def open_tokenizer(
     name: str, *, codebooks: int | None = None, revision: str | None = None, device: str = "cpu"
-) -> UnitTokenizer | NeuralCodec:
+) -> UnitTokenizer | JoinedTokenizer | NeuralCodec:
     """The tokenizer of a local directory, a preset or a hub id; of a codec, the coarsest so many codebooks."""
     from vocable import presets
     from vocable.tokenizers import load

@@ -11,7 +11,7 @@ import click
 from vocable.cli import shared
 
 if TYPE_CHECKING:
-    from vocable.tokenizers import NeuralCodec, UnitTokenizer
+    from vocable.types import Tokenizer
 
 
 @click.command()
@@ -85,7 +85,7 @@ def command(
         shared.say(f"{shared.plural(run.failed, 'recording')} failed: see {out / 'failures.jsonl'}")
 
 
-def _stream(tokenizer: UnitTokenizer | NeuralCodec, rate: int | None, encoding: Literal["s16le", "f32le"]) -> None:
+def _stream(tokenizer: Tokenizer, rate: int | None, encoding: Literal["s16le", "f32le"]) -> None:
     from vocable.cli.stream import stream_pcm
 
     stream_pcm(

@@ -1,4 +1,4 @@
-"""`vocable train`: tokenizers from a corpus. Its commands are imported when they are asked for."""
+"""`vocable train`: tokenizers, vocoders and codecs from a corpus. Its commands are imported when they are asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from importlib import import_module
 import click
 
 _QUANTIZERS = ("vq", "rvq", "simvq", "fsq", "lfq", "gumbel")
-_COMMANDS = {"kmeans": "vocable.cli.train_kmeans", **dict.fromkeys(_QUANTIZERS, "vocable.cli.train_quantizer")}
+_COMMANDS = {
+    "kmeans": "vocable.cli.train_kmeans",
+    **dict.fromkeys(_QUANTIZERS, "vocable.cli.train_quantizer"),
+    "vocoder": "vocable.cli.train_vocoder",
+    "codec": "vocable.cli.train_codec",
+}
 
 
 class _LazyGroup(click.Group):
@@ -24,7 +29,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def command() -> None:
-    """Train a tokenizer on a corpus."""
+    """Train a tokenizer, a vocoder or a codec on a corpus."""
 
 
 def parse_layers(text: str | None) -> list[int | str] | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from vocable.metrics.tokens import (
 )
 from vocable.nets.threads import one_thread_each
 from vocable.progress import Progress, Watcher, unwatched
+from vocable.tokenizers.joined import JoinedTokenizer
 from vocable.tokenizers.training import batch_samples
 from vocable.tokenizers.units import UnitTokenizer
 from vocable.types import Audio, Quantizer, TokenSpec
@@ -74,7 +75,7 @@ class LayerReport:
 
 
 def layer_report(
-    units: UnitTokenizer,
+    units: UnitTokenizer | JoinedTokenizer,
     corpus: Corpus,
     *,
     labels: str = "phones",
@@ -112,9 +113,15 @@ class _Part:
     error: float
 
 
-def _judge(units: UnitTokenizer, batch: list[Piece]) -> list[list[_Part]]:
-    """What is to be known of each window, layer by layer; each is on a thread of its own, without its context."""
+def _judge(units: UnitTokenizer | JoinedTokenizer, batch: list[Piece]) -> list[list[_Part]]:
+    """What is to be known of each window, layer by layer."""
     audio = Audio.of([torch.from_numpy(piece.samples) for piece in batch], units.spec.sample_rate)
+    parts = zip(*(_judge_units(part, audio, batch) for part in units.parts), strict=True)
+    return [list(chain.from_iterable(window)) for window in parts]
+
+
+def _judge_units(units: UnitTokenizer, audio: Audio, batch: list[Piece]) -> list[list[_Part]]:
+    """The same of the layers of one extractor; each window is on a thread of its own, without its context."""
     features = units.extractor.extract(audio)
     windows = [features.utterance(i)[:, p.skip : p.skip + p.frames] for i, p in enumerate(batch)]
 
@@ -137,7 +144,7 @@ def _judge_layer(quantizer: Quantizer, frames: Tensor) -> _Part:
 class _Totals:
     """What is added up. A recording counts when its last window is there; one that fails on the way does not."""
 
-    def __init__(self, units: UnitTokenizer, labels: str) -> None:
+    def __init__(self, units: UnitTokenizer | JoinedTokenizer, labels: str) -> None:
         self.units, self.spec, self.labels = units, units.spec, labels
         self.recordings = self.samples = self.frames = 0
         self.failures: list[Failure] = []
@@ -148,7 +155,7 @@ class _Totals:
         self._runs = torch.zeros(self.spec.num_codebooks, dtype=torch.int64)
         self._tables: list[Contingency] = [Counter() for _ in self.spec.codebooks]
         layers = len(units.quantizers)
-        self._sums = torch.zeros(layers, units.extractor.dim, dtype=torch.float64)
+        self._sums = [torch.zeros(quantizer.dim, dtype=torch.float64) for quantizer in units.quantizers]
         self._squares, self._errors = [0.0] * layers, [0.0] * layers
 
     def readable(self, items: Iterable[Piece | Failure]) -> Iterator[Piece]:

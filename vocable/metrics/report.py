@@ -13,7 +13,7 @@ import math
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -38,8 +38,9 @@ QUIET = -60.0  # dB: what is never louder stays dark
 class Clip:
     """One utterance of the page: original and resynthesis (B=1, mono, any rates), tokens (B=1), and scores by name.
 
-    A score of None, or NaN, is one that failed, and is shown as such. Raises InputError where the audio is empty, not
-    mono, not finite, or holds several utterances.
+    A score of None, or NaN, is one that failed, and is shown as such. layers: weights [T], 0 to 1, of each layer in the
+    mixture that the resynthesis was made of. Raises InputError where the audio is empty, not mono, not finite, or holds
+    several utterances, or where weights have another length than the tokens.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Clip:
     resynthesis: Audio
     tokens: Tokens
     scores: Mapping[str, float | None]
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, audio in (("original", self.original), ("resynthesis", self.resynthesis)):
@@ -60,17 +62,27 @@ class Clip:
                 raise InputError(f"expected finite samples in the {name} of clip {self.id!r}")
         if len(self.tokens) != 1:
             raise InputError(f"expected the tokens of one utterance for clip {self.id!r}, got {len(self.tokens)}")
+        lengths = {tuple(weights.shape) for weights in self.layers.values()}
+        if not lengths <= {(int(self.tokens.lengths[0]),)}:
+            raise InputError(f"expected a weight for each frame of clip {self.id!r}, got shapes {sorted(lengths)}")
 
 
 def write_page(
-    path: Path, *, title: str, facts: Mapping[str, str], clips: Sequence[Clip], commands: Sequence[str] = ()
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    clips: Sequence[Clip],
+    commands: Sequence[str] = (),
+    layers: Mapping[str, float] | None = None,
 ) -> None:
     """Writes the page; it appears whole or not at all, and opens from disk without a network.
 
-    facts: label -> value, the grid at the top; commands: what made the page, shown at its end.
+    facts: label -> value, the grid at the top; commands: what made the page, shown at its end; layers: mean weight of
+    each layer, 0 to 1, where a vocoder mixes several.
     Raises OutputError if `path` cannot be written.
     """
-    save_page(path, render_page(title=title, facts=facts, clips=clips, commands=commands))
+    save_page(path, render_page(title=title, facts=facts, clips=clips, commands=commands, layers=layers))
 
 
 def save_page(path: Path, content: str) -> None:
@@ -86,13 +98,21 @@ def save_page(path: Path, content: str) -> None:
         raise OutputError(f"cannot write {path}: {problem.strerror or problem}") from problem
 
 
-def render_page(*, title: str, facts: Mapping[str, str], clips: Sequence[Clip], commands: Sequence[str] = ()) -> str:
+def render_page(
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    clips: Sequence[Clip],
+    commands: Sequence[str] = (),
+    layers: Mapping[str, float] | None = None,
+) -> str:
     """The text of the page (see `write_page`)."""
     data = {
         "title": title,
         "facts": list(facts.items()),
         "clips": [_clip(clip) for clip in clips],
         "commands": list(commands),
+        "layers": list((layers or {}).items()),
     }
     return fill(template("page.html"), {"TITLE": escape(title), "DATA": _json(data)})
 
@@ -141,6 +161,7 @@ def _clip(clip: Clip) -> dict[str, Any]:
         "original": _sound(clip.original, levels[0], peak),
         "resynthesis": _sound(clip.resynthesis, levels[1], peak),
         "ribbons": _ribbons(clip.tokens),
+        "layers": _weights(clip),
         "scores": [(name, _number(value)) for name, value in clip.scores.items()],
     }
 
@@ -171,15 +192,29 @@ def _levels(audio: Audio, top: float) -> Tensor:
     return 20 * mel.clamp(min=1e-7).log10()
 
 
+def _clock(tokens: Tokens) -> dict[str, float]:
+    """Seconds: where the first frame begins, and how long each is drawn."""
+    step = tokens.spec.hop_length / tokens.spec.sample_rate
+    return {"start": float(frame_centres(tokens.spec, 1)[0]) - step / 2, "step": step}
+
+
+def _weights(clip: Clip) -> dict[str, Any] | None:
+    """Weights of the layers as bytes, one layer after the other, 255 for 1."""
+    if not clip.layers:
+        return None
+    rows = torch.stack([weights.detach().cpu().float() for weights in clip.layers.values()])
+    pixels = (rows * 255).clamp(0, 255).round().to(torch.uint8)
+    packed = b64encode(pixels.numpy().tobytes()).decode()
+    return {"labels": list(clip.layers), "frames": pixels.shape[1], "pixels": packed, **_clock(clip.tokens)}
+
+
 def _ribbons(tokens: Tokens) -> list[dict[str, Any]]:
     """Per codebook the runs of equal codes as a flat list (code, frames, code, frames ...) and the clock to draw by."""
-    step = tokens.spec.hop_length / tokens.spec.sample_rate
-    start = float(frame_centres(tokens.spec, 1)[0]) - step / 2
 
     def ribbon(book: Codebook, codes: Tensor) -> dict[str, Any]:
         values, counts = torch.unique_consecutive(codes, return_counts=True)
         runs = list(chain.from_iterable(zip(values.tolist(), counts.tolist(), strict=True)))
-        return {"label": book.label, "size": book.size, "start": start, "step": step, "runs": runs}
+        return {"label": book.label, "size": book.size, "runs": runs, **_clock(tokens)}
 
     return [ribbon(book, codes) for book, codes in zip(tokens.spec.codebooks, tokens.utterance(0), strict=True)]
 

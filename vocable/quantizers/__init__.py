@@ -3,6 +3,7 @@
 from vocable.quantizers.bins import ScalarBins
 from vocable.quantizers.evaluate import Judgement, decodes_prefixes, judge, soft_assign
 from vocable.quantizers.kmeans import FitEvidence, KMeans, fit_kmeans
+from vocable.quantizers.pitch_bins import PitchBins
 from vocable.quantizers.product import ProductKMeans, fit_product
 from vocable.quantizers.projection import RandomProjection
 from vocable.quantizers.residual import ResidualKMeans, fit_residual
@@ -12,6 +13,7 @@ __all__ = [
     "FitEvidence",
     "Judgement",
     "KMeans",
+    "PitchBins",
     "ProductKMeans",
     "RandomProjection",
     "ResidualKMeans",

@@ -52,9 +52,11 @@ class GumbelVQ(nn.Module):
         return quantized, chosen.argmax(-1), logits.softmax(-1)
 
     def freeze(self) -> GumbelCodes:
-        """The same choice without noise, exact."""
-        weight, bias = self.weight_proj.weight.detach(), self.weight_proj.bias.detach()
-        return GumbelCodes(weight, bias, self.codevectors.detach()[0], self.groups)
+        """The same choice without noise, exact; what this network learns later is not part of it."""
+        weight, bias, entries = (
+            tensor.detach().clone() for tensor in (*self.weight_proj.parameters(), self.codevectors)
+        )
+        return GumbelCodes(weight, bias, entries[0], self.groups)
 
 
 def diversity_loss(probabilities: Float[Tensor, "n g v"]) -> Float[Tensor, ""]:

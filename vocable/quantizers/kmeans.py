@@ -19,6 +19,7 @@ from vocable.quantizers.points import Points
 from vocable.quantizers.reduce import ALONE, Reducer
 from vocable.quantizers.schedules import Schedule, run_schedule
 from vocable.quantizers.seeding import Init, starting_centroids
+from vocable.quantizers.splitting import split_and_merge
 
 Backend = Literal["torch", "faiss"]
 
@@ -125,6 +126,7 @@ def fit_kmeans(
     backend: Backend = "torch",
     schedule: Schedule = "full",
     init: Init = "k-means++",
+    rounds: int = 6,
     restarts: int = 1,
     spherical: bool = False,
     reduce: Reducer = ALONE,
@@ -132,13 +134,15 @@ def fit_kmeans(
 ) -> tuple[KMeans, FitEvidence]:
     """A codebook of `num_clusters` centroids for points [n, D], and how the fit went.
 
-    Runs Lloyd's algorithm from where `init` says (see seeding), until the objective falls by less than `tolerance` of
-    itself or for `iterations`. With backend "torch" (any device, floats of any width) the result depends on the points,
-    their order, the seed and the device, not on chunks or threads, nor on how many processes hold a share of the points
-    each (`reduce`). Backend "faiss" (float32 on the CPU, or on the GPUs that faiss sees) knows no tolerance and reports
-    its iterations to `on_iteration` at the end.
+    Starts where `init` says (see seeding), merges and splits clusters of a sample in `rounds` (see splitting; 0 for
+    none), and runs Lloyd's algorithm over all points until the objective falls by less than `tolerance` of itself or
+    for `iterations`, which alone are reported. With backend "torch" (any device, floats of any width) the result
+    depends on the points, their order, the seed and the device, not on chunks or threads, nor on how many processes
+    hold a share of the points each (`reduce`). Backend "faiss" (float32 on the CPU, or on the GPUs that faiss sees)
+    knows no rounds and no tolerance, and reports its iterations to `on_iteration` at the end.
 
-    schedule: "full" looks at all points in every iteration. "progressive" and "minibatch" at few first, see schedules.
+    schedule: "full" looks at all points in every iteration. "progressive" and "minibatch" at few first, without rounds,
+    see schedules.
     restarts: so many fits, of which the one with the lowest objective is returned.
     spherical: clusters directions (Dhillon and Modha 2001): points count as scaled to length 1, as do centroids.
 
@@ -146,7 +150,7 @@ def fit_kmeans(
     with what the allocator keeps of them come to 128 MiB a thread; and forty copies of the centroids (the sample for
     k-means++). InputError if the points do not fit or are not finite.
     """
-    _check(points, num_clusters, iterations, restarts)
+    _check(points, num_clusters, iterations, rounds, restarts)
     _check_choices(backend, schedule, init, reduce)
     mine = Points.of(points.detach(), spherical=spherical, reduce=reduce)
     if num_clusters > mine.total:
@@ -161,6 +165,8 @@ def fit_kmeans(
         if backend == "faiss":
             found = faiss_kmeans(mine, start, iterations=iterations, seed=one, on_iteration=hear)
         else:
+            if rounds and schedule == "full":
+                start = split_and_merge(mine, start, rounds=rounds, seed=one)
             limits = {"iterations": iterations, "seed": one}
             found = run_schedule(mine, start, schedule=schedule, tolerance=tolerance, on_iteration=hear, **limits)
         outcomes.append(found)
@@ -170,13 +176,13 @@ def fit_kmeans(
     return KMeans(best.centroids, spherical=spherical), evidence
 
 
-def _check(points: Tensor, num_clusters: int, iterations: int, restarts: int) -> None:
+def _check(points: Tensor, num_clusters: int, iterations: int, rounds: int, restarts: int) -> None:
     if points.ndim != 2 or not points.shape[1] or not points.is_floating_point():
         raise InputError(f"expected points [n, D] of floating point numbers, got {points.dtype} {list(points.shape)}")
-    if num_clusters < 1 or iterations < 1 or restarts < 1:
+    if num_clusters < 1 or iterations < 1 or restarts < 1 or rounds < 0:
         raise InputError(
-            "expected at least one cluster, one iteration and one start, "
-            f"got {num_clusters}, {iterations} and {restarts}"
+            "expected at least one cluster, one iteration, one start and no fewer than 0 rounds, "
+            f"got {num_clusters}, {iterations}, {restarts} and {rounds}"
         )
 
 

@@ -88,6 +88,34 @@ class Assignment:
         self.lower.sub_(by_group).mul_(1 - 4 * UNIT_ROUNDOFF).clamp_(min=0)
 
 
+class Descent:
+    """Lloyd's algorithm one iteration at a time, of which the centroids may be moved in between.
+
+    Needless distances are skipped wherever the centroids go: the bounds follow them.
+    """
+
+    def __init__(self, points: Points, centroids: Float[Tensor, "k d"]) -> None:
+        self.points, self.centroids = points, centroids
+        self.members = Assignment(points, len(centroids))
+        self.sums = self._local = ClusterSums(points.magnitudes, points.total, len(centroids))
+        self._table: Table | None = None
+        self._spread: float | None = None
+
+    def step(self, team: Workers) -> tuple[float, int, int]:
+        """One iteration: its objective, how many points changed their cluster, how many empty clusters were placed."""
+        table = build_table(self.centroids, self.members.width)
+        if self._table is not None:
+            self.members.loosen(self._table, self.centroids)
+        self._table = table
+        moved = _everywhere(self.points, self.members.assign(table, self._local, team))
+        self.sums = self._local.over(self.points.reduce)
+        if self._spread is None:
+            self._spread = _spread(self.points, self.sums.mean(), team)
+        self.centroids = renew(self.points, self.sums, self.centroids)
+        objective = max(0.0, self._spread + _shift(self.centroids, self.sums)) / self.points.total
+        return objective, moved, _reseed(self.members, self.centroids, self.sums.counts)
+
+
 def lloyd(
     points: Points,
     centroids: Float[Tensor, "k d"],
@@ -103,26 +131,17 @@ def lloyd(
     farthest from its own centroid: the objective falls by the whole error of the point, and there is no step size to
     choose.
     """
-    local = ClusterSums(points.magnitudes, points.total, len(centroids))
-    members = Assignment(points, len(centroids))
-    objective: list[float] = []
-    spread, reseeded = 0.0, 0
+    descent, objective, reseeded = Descent(points, centroids), list[float](), 0
     with workers(points.device) as team:
         for iteration in range(iterations):
-            table = build_table(centroids, members.width)
-            moved = _everywhere(points, members.assign(table, local, team))
-            sums = local.over(points.reduce)
-            spread = spread if iteration else _spread(points, sums.mean(), team)
-            centroids = renew(points, sums, centroids)
-            objective.append(max(0.0, spread + _shift(centroids, sums)) / points.total)
-            placed = _reseed(members, centroids, sums.counts)
+            value, moved, placed = descent.step(team)
+            objective.append(value)
             reseeded += placed
-            members.loosen(table, centroids)
             if on_iteration is not None:
-                on_iteration(iteration, objective[-1])
+                on_iteration(iteration, value)
             if not placed and (not moved or settled(objective, tolerance)):
                 break
-    return Outcome(centroids, sums.counts, objective, reseeded, len(objective))
+    return Outcome(descent.centroids, descent.sums.counts, objective, reseeded, len(objective))
 
 
 def renew(points: Points, sums: ClusterSums, centroids: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:

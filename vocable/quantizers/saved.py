@@ -11,6 +11,7 @@ from vocable.errors import ArtifactError, InputError
 from vocable.quantizers.bins import ScalarBins
 from vocable.quantizers.evaluate import Quantizer
 from vocable.quantizers.kmeans import KMeans
+from vocable.quantizers.pitch_bins import PitchBins
 from vocable.quantizers.product import ProductKMeans
 from vocable.quantizers.projection import RandomProjection
 from vocable.quantizers.residual import ResidualKMeans
@@ -31,6 +32,7 @@ class Learned(Quantizer, Protocol):
 _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], Quantizer]] = {
     "kmeans": lambda config, tensors: KMeans(tensors[""], spherical=config.get("spherical", False)),
     "bins": lambda config, tensors: ScalarBins.from_config(dict(config)),
+    "pitch-bins": lambda config, tensors: PitchBins.from_config(config),
     "random-projection": lambda config, tensors: RandomProjection.from_config(dict(config)),
     "residual-kmeans": ResidualKMeans.from_config,
     "product-kmeans": ProductKMeans.from_config,
@@ -44,7 +46,7 @@ def quantizer_config(quantizer: object) -> dict[str, Any]:
         return {"kind": "kmeans", "size": quantizer.codebook_sizes[0]} | (
             {"spherical": True} if quantizer.spherical else {}
         )
-    if isinstance(quantizer, ScalarBins | RandomProjection | Learned):
+    if isinstance(quantizer, ScalarBins | PitchBins | RandomProjection | Learned):
         return quantizer.config()
     raise InputError(f"expected KMeans, or a quantizer with a config() and tensors(), got {type(quantizer).__name__}")
 

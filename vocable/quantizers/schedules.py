@@ -46,8 +46,9 @@ def run_schedule(
     "full": all. "progressive": before them those of STAGES on seeded, nested samples that have ENOUGH points a cluster.
     "minibatch": before one of them, PASSES of mini-batches. Together there are `iterations` at most.
 
-    What the others save by the default tolerance, and cost in objective, on frames of real speech (log-mel: 100,000 x
-    80, stacked: 80,000 x 320; CPU seconds of one thread; means of two seeds, of one in the last row and column):
+    What the others save beside "full" without rounds of splitting by the default tolerance, and cost in objective, on
+    frames of real speech (log-mel: 100,000 x 80, stacked: 80,000 x 320; CPU seconds of one thread; means of two seeds,
+    of one in the last row and column):
 
         |             | log-mel, K = 100   | log-mel, K = 500  | stacked, K = 500 | stacked, K = 2,000 |
         | full        | 2.5 s              | 7.3 s             | 8.6 s            | 26 s               |

@@ -3,7 +3,9 @@
 from vocable.tokenizers.codec import NeuralCodec
 from vocable.tokenizers.extractors import build
 from vocable.tokenizers.folder import tokenize
+from vocable.tokenizers.joined import JoinedTokenizer
 from vocable.tokenizers.latents import LatentExtractor
+from vocable.tokenizers.pitch import PitchExtractor
 from vocable.tokenizers.pretrained import is_model, load
 from vocable.tokenizers.spectral import MFCC, LogMel
 from vocable.tokenizers.ssl import SSLExtractor
@@ -13,9 +15,11 @@ from vocable.tokenizers.units import UnitTokenizer
 
 __all__ = [
     "MFCC",
+    "JoinedTokenizer",
     "LatentExtractor",
     "LogMel",
     "NeuralCodec",
+    "PitchExtractor",
     "SSLExtractor",
     "StackedMel",
     "UnitTokenizer",

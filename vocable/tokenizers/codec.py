@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,16 +21,18 @@ from vocable.audio import conform
 from vocable.clock import Windows, num_frames
 from vocable.errors import ArtifactError, InputError, SpecError
 from vocable.nets.codec_families import LEVELS, level_codes, level_values, measure
-from vocable.nets.codecs import FAMILIES, CodecNet, build
+from vocable.nets.codecs import FAMILIES, CodecNet
 from vocable.nets.each import run_each
 from vocable.nets.threads import one_thread_each
 from vocable.tokenizers.checkpoint import Checkpoint
+from vocable.tokenizers.own_codec import MODEL_TYPE, TRAINING, build_net, write_checkpoint
 from vocable.types import Audio, Codebook, Tokens, TokenSpec
 
 if TYPE_CHECKING:
     from vocable.tokenizers.streaming import CodecStream
 
 KIND = "codec"
+_KNOWN = (*FAMILIES, MODEL_TYPE)
 SCALE = "scale"
 _WINDOW_SECONDS = 30.0
 _WINDOWS_AT_ONCE = 8  # in memory; no result depends on it
@@ -53,7 +56,7 @@ class NeuralCodec:
     precision: "fp32", "bf16" or "fp16", of all but the quantizer.
     windows: how long recordings are cut; the context is of use up to the net's own.
     origin: where the weights were found, {"model": ..., "revision": ...}.
-    InputError if the model is not one of FAMILIES, or anything does not fit.
+    InputError if the model is not a codec known here, or anything does not fit.
     """
 
     evidence: Mapping[str, Any] = {}
@@ -69,7 +72,7 @@ class NeuralCodec:
         origin: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
-        self.net: CodecNet = build(settings, tensors, num_codebooks=num_codebooks, precision=precision)
+        self.net = build_net(settings, tensors, num_codebooks=num_codebooks, precision=precision)
         self.precision = precision
         self.origin = dict(origin or {})
         self.device = torch.device(device)
@@ -104,12 +107,14 @@ class NeuralCodec:
         checkpoint = Checkpoint.open(model, revision=revision)
         if not is_codec(checkpoint.config):
             kind = checkpoint.config.get("model_type")
-            raise InputError(f"expected a codec ({', '.join(FAMILIES)}), got a model of type {kind!r}")
+            raise InputError(f"expected a codec ({', '.join(_KNOWN)}), got a model of type {kind!r}")
         options: dict[str, Any] = {"num_codebooks": num_codebooks, "precision": precision, "windows": windows}
         origin = {"model": checkpoint.model, "revision": checkpoint.revision}
         tensors = read_all(checkpoint)
         with naming(checkpoint):
-            return cls(checkpoint.config, tensors, origin=origin, device=device, **options)
+            codec = cls(checkpoint.config, tensors, origin=origin, device=device, **options)
+        codec.evidence = checkpoint.read_json(TRAINING) or {}
+        return codec
 
     @classmethod
     def from_saved(
@@ -135,8 +140,12 @@ class NeuralCodec:
         return codec
 
     def save_pretrained(self, path: str | os.PathLike[str], *, bundle: bool = False, overwrite: bool = False) -> None:
-        """Writes config.json and model.safetensors; `bundle` puts the weights inside, else they stay where they are."""
+        """Writes config.json and model.safetensors; the weights go inside if `bundle`, or if they lie nowhere else."""
         artifacts.save(self._artifact(bundle=bundle), path, overwrite=overwrite)
+
+    def publish(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes config.json and model.safetensors as codecs are published, and how it was trained beside them."""
+        write_checkpoint(Path(path), self._settings, self._tensors, self.evidence, overwrite=overwrite)
 
     @property
     def fingerprint(self) -> str:
@@ -254,12 +263,12 @@ class NeuralCodec:
             "precision": self.precision,
             "windows": asdict(self.windows),
         }
-        return Artifact(KIND, config, {}, self._tensors if bundle else {}, self.origin)
+        return Artifact(KIND, config, {}, self._tensors if bundle or not self.origin else {}, self.origin)
 
 
 def is_codec(config: Mapping[str, Any]) -> bool:
     """Whether these values of a config.json are those of a codec known here."""
-    return config.get("model_type") in FAMILIES
+    return config.get("model_type") in _KNOWN
 
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

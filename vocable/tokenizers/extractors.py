@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vocable.errors import ArtifactError, InputError
 from vocable.tokenizers.latents import LatentExtractor
+from vocable.tokenizers.pitch import PitchExtractor
 from vocable.tokenizers.spectral import MFCC, LogMel
 from vocable.tokenizers.ssl import Precision, SSLExtractor
 from vocable.tokenizers.ssl_batches import Mode
@@ -16,10 +17,11 @@ from vocable.tokenizers.stacked import StackedMel
 from vocable.types import FeatureExtractor
 
 LATENTS = "latents:"
-_SPECTRAL: dict[str, type[MFCC] | type[LogMel] | type[StackedMel]] = {
+_BUILT_IN: dict[str, type[MFCC] | type[LogMel] | type[StackedMel] | type[PitchExtractor]] = {
     "mfcc": MFCC,
     "logmel": LogMel,
     "stacked-mel": StackedMel,
+    "pitch": PitchExtractor,
 }
 _LEARNED: dict[str, Callable[..., FeatureExtractor]] = {
     "ssl": SSLExtractor.from_config,
@@ -39,11 +41,12 @@ def build(
 ) -> FeatureExtractor:
     """The extractor that a name stands for.
 
-    "mfcc", "logmel" and "stacked-mel" need no weights. "latents:MODEL" is what a codec's encoder gives, before it is
-    quantized. Anything else is the hub id or the local directory of an SSL model; the settings are explained there.
+    "mfcc", "logmel" and "stacked-mel" need no weights; "pitch" has its own in an optional package. "latents:MODEL" is
+    what a codec's encoder gives, before it is quantized. Anything else is the hub id or the local directory of an SSL
+    model; the settings are explained there.
     InputError if settings of SSL models are asked of others, or layers that the model does not have.
     """
-    if name not in _SPECTRAL and not name.startswith(LATENTS):
+    if name not in _BUILT_IN and not name.startswith(LATENTS):
         return SSLExtractor.from_pretrained(
             name,
             layers=layers,
@@ -58,8 +61,8 @@ def build(
             f"{name} features have no layers, precision or mode",
             hint="leave these options out, or name a self-supervised model with --features",
         )
-    if name in _SPECTRAL:
-        return _SPECTRAL[name]()
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]()
     return LatentExtractor.from_pretrained(name.removeprefix(LATENTS), revision=revision, device=device)
 
 
@@ -73,9 +76,9 @@ def rebuild(
     kind = config.get("kind")
     if kind in _LEARNED:
         return _LEARNED[kind](config, origin=origin, tensors=dict(weights) or None, device=device)
-    if kind in _SPECTRAL:
-        return _SPECTRAL[kind].from_config(config)
-    known = ", ".join([*_SPECTRAL, *_LEARNED])
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind].from_config(config)
+    known = ", ".join([*_BUILT_IN, *_LEARNED])
     raise ArtifactError(f"expected an extractor of kind {known}, got {kind!r}", hint="update vocable")
 
 

@@ -22,6 +22,8 @@ from vocable.types import Audio, FeatureExtractor
 
 T = TypeVar("T")
 
+_THREAD_BYTES = 64 << 20  # of features that a batch has for each thread
+
 
 def ignore(failure: Failure) -> None:
     """Nobody hears of failures."""
@@ -51,6 +53,7 @@ class Stopwatch:
             if item is None:
                 return
             yield item
+            del item  # the next may be as large, and is made while this one would still be held
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,18 @@ def extract_corpus(
     items = corpus.pieces(extractor.sample_rate, default_windows(extractor), workers=reading.workers)
     pieces = _sound(items, progress, reading.on_failure)
     limit = batch_samples(reading.batch_seconds, extractor.sample_rate)
+    if reading.batch_seconds is None:  # many layers of a wide model would fill the memory
+        frames_of_batch = _THREAD_BYTES * torch.get_num_threads() // (4 * len(extractor.layers) * extractor.dim)
+        limit = min(limit, frames_of_batch * extractor.hop_length)
     found = _extracted(batches(pieces, max_samples=limit, multiple=torch.get_num_threads()), extractor)
     for batch, features in reading.stopwatch.each("features", found):
         for piece, frames in zip(batch, features, strict=True):
-            yield piece, frames[:, piece.skip : piece.skip + piece.frames]
+            # a copy: who looks at a view would hold the whole batch while the next is made
+            yield piece, frames[:, piece.skip : piece.skip + piece.frames].clone()
             progress.audio_seconds += piece.frames * extractor.hop_length / extractor.sample_rate
             progress.done += piece.facts is not None
         reading.watcher(progress)
+        del batch, features, piece, frames
 
 
 def batch_samples(seconds: float | None, sample_rate: int) -> int:

@@ -11,10 +11,10 @@ from torch import Tensor
 from vocable.artifacts import hash_tensors
 from vocable.clock import num_frames
 from vocable.errors import ArtifactError, InputError
-from vocable.nets.codecs import build
 from vocable.nets.each import run_each
 from vocable.tokenizers.checkpoint import Checkpoint
 from vocable.tokenizers.codec import naming, plain_settings, read_all, recover_weights, whole_frames
+from vocable.tokenizers.own_codec import build_net
 from vocable.types import Audio, Features
 
 KIND = "latents"
@@ -45,7 +45,7 @@ class LatentExtractor:
         origin: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
-        self._net = build(settings, tensors, precision=precision)
+        self._net = build_net(settings, tensors, precision=precision)
         self._settings = plain_settings(settings)
         self._tensors = dict(tensors)
         self._weights = hash_tensors(tensors)

@@ -1,19 +1,20 @@
-"""One door to all tokenizers: saved units, saved codecs, and codecs as their makers publish them."""
+"""One door to all tokenizers: saved units, alone or joined, saved codecs, and codecs as their makers publish them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from vocable.errors import ArtifactError, InputError
-from vocable.tokenizers import codec, units
+from vocable.tokenizers import codec, joined, units
 from vocable.tokenizers.checkpoint import Checkpoint
 from vocable.tokenizers.codec import NeuralCodec
+from vocable.tokenizers.joined import JoinedTokenizer
 from vocable.tokenizers.units import UnitTokenizer
 
 
 def load(
     place: str, *, codebooks: int | None = None, revision: str | None = None, device: str = "cpu"
-) -> UnitTokenizer | NeuralCodec:
+) -> UnitTokenizer | JoinedTokenizer | NeuralCodec:
     """The tokenizer in a local directory or of a hub id, whoever wrote it there.
 
     codebooks: of a codec as its makers publish it, keep the coarsest so many; None for all.
@@ -25,6 +26,8 @@ def load(
         raise InputError(f"expected a published codec to choose codebooks of, got {_kind(config)} in {place}")
     if config.get("kind") == units.KIND:
         return UnitTokenizer.from_pretrained(place, revision=checkpoint.revision, device=device)
+    if config.get("kind") == joined.KIND:
+        return JoinedTokenizer.from_pretrained(place, revision=checkpoint.revision, device=device)
     if config.get("kind") == codec.KIND:
         return NeuralCodec.from_saved(checkpoint.folder, device=device)
     if codec.is_codec(config):

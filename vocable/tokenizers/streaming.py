@@ -16,6 +16,7 @@ from vocable.clock import Windows
 from vocable.errors import AudioError, InputError
 from vocable.nets.streaming import DecoderStream, EncoderStream
 from vocable.nets.threads import one_thread_each
+from vocable.tokenizers.own_codec import OwnCodecNet
 
 if TYPE_CHECKING:
     from vocable.tokenizers.codec import NeuralCodec
@@ -25,17 +26,20 @@ class CodecStream:
     """One recording through a codec, piece by piece, in either direction; `with codec.streaming() as stream:` makes it.
 
     Codes and samples are those of `codec.encode` and `codec.decode`, windows of long recordings included, up to
-    rounding: about 1e-6 of the range in fp32. They are computed frame by frame, so how the recording is cut into pieces
-    has no part in their bits. Memory is bounded, whatever the length. The two directions know nothing of one another.
+    rounding: about 1e-6 of the range in fp32; codes of codecs trained here are the same bit for bit. They are computed
+    frame by frame, or in blocks that begin at fixed frames, so how the recording is cut into pieces has no part in
+    their bits. Memory is bounded, whatever the length. The two directions know nothing of one another.
     InputError for a codec that looks ahead, and for use after the end.
     """
 
     def __init__(self, codec: NeuralCodec) -> None:
         self.codec = codec
-        self._model, self._hop_length = codec.net.model, codec.net.hop_length
+        self._hop_length = codec.net.hop_length
+        # convolutions whose state is carried along round differently in longer pieces
+        self._most = codec.windows.frames if isinstance(codec.net, OwnCodecNet) else 1
         self._rest = torch.zeros(codec.net.channels, 0)
-        self._encoder: _Relay | None = _Relay(lambda: EncoderStream(self._model), codec.windows)
-        self._decoder: _Relay | None = _Relay(lambda: _Frames(self._model, self._hop_length), codec.windows)
+        self._encoder: _Relay | None = _Relay(self._begin_encoder, codec.windows)
+        self._decoder: _Relay | None = _Relay(self._begin_decoder, codec.windows)
 
     def __enter__(self) -> CodecStream:
         return self
@@ -49,10 +53,11 @@ class CodecStream:
     def latency(self) -> int:
         """Samples of a recording that must be in before its first codes come out; later codes wait for one hop.
 
-        One hop for Mimi. 7 hops, 93 ms, for EnCodec, which pads the beginning with its mirror image: that has to be
-        there first. So it is for every window, but there the context has it, unless it is shorter than this.
+        One hop for Mimi and for codecs trained here. 7 hops, 93 ms, for EnCodec, which pads the beginning with its
+        mirror image: that has to be there first. So it is for every window, but there the context has it, unless it is
+        shorter than this.
         """
-        stream, frames = EncoderStream(self._model), 1
+        stream, frames = self._begin_encoder(), 1
         silence = torch.zeros(self.codec.net.channels, self._hop_length)
         with one_thread_each():
             while not len(stream.push(silence)):
@@ -69,14 +74,14 @@ class CodecStream:
         whole = samples.shape[1] // hop * hop
         self._rest = samples[:, whole:].clone()
         with one_thread_each():
-            return self._quantized([relay.push(samples[:, at : at + hop]) for at in range(0, whole, hop)])
+            return self._quantized(relay.push(samples[:, :whole], hop, self._most))
 
     def finish(self) -> Tensor:
         """Ends the recording and gives the codes [K, t] still due, the last frame filled up with zeros."""
         relay, self._encoder = _open(self._encoder, "encoding"), None
         missing = -self._rest.shape[1] % self._hop_length
         with one_thread_each():
-            begun = [relay.push(F.pad(self._rest, (0, missing)))] if missing else []
+            begun = relay.push(F.pad(self._rest, (0, missing)), self._hop_length, 1) if missing else []
             return self._quantized([*begun, relay.finish(self._rest[:, :0])])
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ class CodecStream:
         relay = _open(self._decoder, "decoding")
         self._check_codes(codes)
         with one_thread_each():
-            return self._joined([relay.push(code) for code in codes.split(1, dim=1) if code.numel()])
+            return self._joined(relay.push(codes, 1, self._most))
 
     def finish_decoding(self) -> Tensor:
         """Ends the codes and gives the samples [C, n] still due.
@@ -97,6 +102,15 @@ class CodecStream:
         relay, self._decoder = _open(self._decoder, "decoding"), None
         with one_thread_each():
             return self._joined([relay.finish(torch.zeros(1, 0, dtype=torch.int64))])
+
+    def _begin_encoder(self) -> _Stream:
+        net = self.codec.net
+        return net.encoder_stream() if isinstance(net, OwnCodecNet) else EncoderStream(net.model)
+
+    def _begin_decoder(self) -> _Stream:
+        net = self.codec.net
+        stream = net.decoder_stream() if isinstance(net, OwnCodecNet) else DecoderStream(net.model)
+        return _Frames(stream, self._hop_length)
 
     def _quantized(self, steps: list[Tensor]) -> Tensor:
         """Codes [K, t] of latents [t, d], quantized as they came: how many at once has a part in a matrix product."""
@@ -134,8 +148,8 @@ class _Stream(Protocol):
 class _Frames:
     """A decoder that gives its samples as frames [t, C, hop]."""
 
-    def __init__(self, model: torch.nn.Module, hop_length: int) -> None:
-        self._stream, self._hop_length = DecoderStream(model), hop_length
+    def __init__(self, stream: _Stream, hop_length: int) -> None:
+        self._stream, self._hop_length = stream, hop_length
 
     def push(self, piece: Tensor, *, last: bool = False) -> Tensor:
         samples = self._stream.push(piece, last=last).cpu()
@@ -172,16 +186,29 @@ class _Relay:
         self._begun = self._frames = 0
         self._begin_due()
 
-    def push(self, frame: Tensor) -> Tensor:
-        """What one frame more completes, along the first axis."""
-        self._frames += 1
-        parts = [leg.push(frame, last=self._frames == leg.end) for leg in self._legs]
+    def push(self, piece: Tensor, width: int, most: int) -> list[Tensor]:
+        """What the frames of a piece complete, each `width` of its columns, by at most so many of them at once."""
+        parts = []
+        while piece.shape[1]:
+            count = min(most, piece.shape[1] // width, self._until_change())
+            parts.append(self._push(piece[:, : count * width], count))
+            piece = piece[:, count * width :]
+        return parts
+
+    def _push(self, frames: Tensor, count: int) -> Tensor:
+        self._frames += count
+        parts = [leg.push(frames, last=self._frames == leg.end) for leg in self._legs]
         self._legs = [leg for leg in self._legs if leg.at < leg.stop]
         self._begin_due()
         return torch.cat(parts)
 
+    def _until_change(self) -> int:
+        """Frames until a stream begins or ends."""
+        start = max(0, self._begun * self._windows.frames - self._windows.context)
+        return min(start, *(leg.end for leg in self._legs)) - self._frames
+
     def finish(self, nothing: Tensor) -> Tensor:
-        """What is still due; `nothing` is a piece without frames."""
+        """What is still due at the end; `nothing` is a piece without frames."""
         return torch.cat([leg.push(nothing, last=True) for leg in self._legs])
 
     def _begin_due(self) -> None:

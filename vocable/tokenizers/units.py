@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class UnitTokenizer:
             extractor.sample_rate,
             extractor.hop_length,
             tuple(book for layer, quantizer in self._by_layer() for book in _codebooks(layer, quantizer)),
-            self._artifact().fingerprint,
+            self.artifact().fingerprint,
             extractor.window,
         )
 
@@ -65,10 +66,15 @@ class UnitTokenizer:
         """What the tokens of this tokenizer, and of no other, are signed with."""
         return self.spec.source
 
+    @property
+    def parts(self) -> tuple[UnitTokenizer, ...]:
+        """Itself alone, as `JoinedTokenizer.parts` are several."""
+        return (self,)
+
     def encode(self, audio: Audio) -> Tokens:
         """Tokens of audio at any rate, with any channels. AudioError for an empty utterance, NaN or infinity."""
         mono = conform(audio, self.spec.sample_rate)
-        codes = [self._encode_one(mono.waveform(index)[0]) for index in range(len(mono))]
+        codes = [encode_long(mono.waveform(i)[0], self.windows, self.encode_windows) for i in range(len(mono))]
         return Tokens.of(codes, self.spec, mono.lengths.tolist())
 
     def encode_windows(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
@@ -80,14 +86,18 @@ class UnitTokenizer:
 
     def save_pretrained(self, path: str | os.PathLike[str], *, bundle: bool = False, overwrite: bool = False) -> None:
         """Writes config.json and model.safetensors; `bundle` puts the extractor's weights inside as well."""
-        artifacts.save(self._artifact(bundle=bundle), path, overwrite=overwrite)
+        artifacts.save(self.artifact(bundle=bundle), path, overwrite=overwrite)
 
     @classmethod
     def from_pretrained(
         cls, place: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu"
     ) -> UnitTokenizer:
         """Reads a folder or a hub id. ArtifactError if it, or the extractor it refers to, is missing or altered."""
-        artifact = artifacts.load(place, KIND, revision=revision)
+        return cls.from_artifact(artifacts.load(place, KIND, revision=revision), str(place), device=device)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, place: str, *, device: str = "cpu") -> UnitTokenizer:
+        """The tokenizer that `artifact()` described; errors name `place`. ArtifactError if a part of it is missing."""
         config = artifact.config
         try:
             extractor = extractors.rebuild(config["extractor"], artifact.origin, artifact.extra, device=device)
@@ -101,14 +111,19 @@ class UnitTokenizer:
             raise ArtifactError(f"{place} lacks a part of a unit tokenizer: {problem}") from problem
         return cls(extractor, quantizers, windows=windows, evidence=artifact.evidence)
 
-    def _encode_one(self, waveform: Tensor) -> Tensor:
-        windows = list(self.windows.cut(len(waveform)))
-        codes = []
-        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
-            group = windows[start : start + _WINDOWS_AT_ONCE]
-            parts = self.encode_windows([waveform[window.start : window.stop] for window in group])
-            codes += [part[:, w.skip : w.skip + w.frames] for part, w in zip(parts, group, strict=True)]
-        return torch.cat(codes, dim=1)
+    def artifact(self, *, bundle: bool = False) -> Artifact:
+        """What `save_pretrained` writes."""
+        config = {
+            "extractor": self.extractor.config(),
+            "layers": list(self.extractor.layers),
+            "quantizers": [quantizer_config(quantizer) for quantizer in self.quantizers],
+            "windows": asdict(self.windows),
+        }
+        tensors: dict[str, Tensor] = {}
+        for layer, quantizer in self._by_layer():
+            tensors |= quantizer_tensors(quantizer, f"codebooks.{layer}")
+        extra = extractors.weights(self.extractor) if bundle else {}
+        return Artifact(KIND, config, tensors, extra, extractors.origin(self.extractor), self.evidence)
 
     def _quantize(self, frames: Tensor) -> Tensor:
         codes = [_encoded(quantizer, layer) for quantizer, layer in zip(self.quantizers, frames, strict=True)]
@@ -117,18 +132,17 @@ class UnitTokenizer:
     def _by_layer(self) -> Iterator[tuple[str, Quantizer]]:
         return zip(self.extractor.layers, self.quantizers, strict=True)
 
-    def _artifact(self, *, bundle: bool = False) -> Artifact:
-        config = {
-            "extractor": self.extractor.config(),
-            "layers": list(self.extractor.layers),
-            "quantizers": [quantizer_config(quantizer) for quantizer in self.quantizers],
-            "windows": {name: getattr(self.windows, name) for name in ("frames", "context", "hop_length", "window")},
-        }
-        tensors: dict[str, Tensor] = {}
-        for layer, quantizer in self._by_layer():
-            tensors |= quantizer_tensors(quantizer, f"codebooks.{layer}")
-        extra = extractors.weights(self.extractor) if bundle else {}
-        return Artifact(KIND, config, tensors, extra, extractors.origin(self.extractor), self.evidence)
+
+def encode_long(
+    waveform: Tensor, windows: Windows, encode_windows: Callable[[Sequence[Tensor]], list[Tensor]]
+) -> Tensor:
+    """Codes [K, T] of a waveform [N] of any length: those of its windows, without their context, end to end."""
+    cuts, codes = list(windows.cut(len(waveform))), []
+    for start in range(0, len(cuts), _WINDOWS_AT_ONCE):
+        group = cuts[start : start + _WINDOWS_AT_ONCE]
+        parts = encode_windows([waveform[window.start : window.stop] for window in group])
+        codes += [part[:, w.skip : w.skip + w.frames] for part, w in zip(parts, group, strict=True)]
+    return torch.cat(codes, dim=1)
 
 
 def default_windows(extractor: FeatureExtractor) -> Windows:

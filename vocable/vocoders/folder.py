@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,8 +24,18 @@ from vocable.nets.threads import one_thread_each
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.store import Entry, TokenStore
 from vocable.types import TokenSpec
+from vocable.vocoders.designs import codebooks_of
 
 _HEAD = "_resynthesis.json"
+
+
+class EntryStyle(Protocol):
+    """How recordings are to sound; `vocable.vocoders.Style` is one."""
+
+    def config(self) -> dict[str, Any]: ...
+    def require(self, vocoder: BlockVocoder, spec: TokenSpec) -> None: ...
+    def entry(self, entry: Entry, spec: TokenSpec) -> Entry: ...
+    def vocoder(self, entry: Entry, vocoder: BlockVocoder) -> BlockVocoder: ...
 
 
 class BlockVocoder(Protocol):
@@ -52,6 +63,8 @@ def resynthesize(
     *,
     sample_rate: int | None = None,
     suffix: str = ".wav",
+    layers: Sequence[str] | None = None,
+    style: EntryStyle | None = None,
     overwrite: bool = False,
     watcher: Watcher = unwatched,
 ) -> Progress:
@@ -59,18 +72,32 @@ def resynthesize(
 
     The rate is that of the recording, so that lengths agree to the sample, unless `sample_rate` (Hz) is given; tokens
     that came from no recording get the vocoder's. Files that are there from an earlier run with the same tokens and
-    options are kept. SpecError if the vocoder does not cover the store's tokens, OutputError if `out` holds others.
+    options are kept. layers: those of the tokens to decode, None for all. style: what to change, see `Style`. Each
+    style and each choice of layers wants a folder of its own.
+
+    SpecError if the vocoder does not cover the store's tokens, OutputError if `out` holds others. InputError if the
+    vocoder or the tokens do not allow the style.
     """
-    vocoder.require(store.spec)
+    which = list(range(store.spec.num_codebooks)) if layers is None else codebooks_of(store.spec, layers)
+    spec = store.spec.take(which)
+    vocoder.require(spec)
     folder = Path(out)
-    _claim(folder, {"vocoder": vocoder.fingerprint, "sample_rate": sample_rate, "suffix": suffix}, overwrite)
+    settings: dict[str, object] = {"vocoder": vocoder.fingerprint, "sample_rate": sample_rate, "suffix": suffix}
+    if style is not None:
+        style.require(vocoder, spec)
+    settings |= {"codebooks": list(spec.labels), "style": style.config() if style else None}
+    _claim(folder, settings, overwrite)
     progress = Progress(len(store))
     stopped = Event()
 
     def write(entry: Entry, path: Path) -> float:
         """Decodes and writes one recording; returns its seconds."""
-        rate, length = _target(entry, vocoder.sample_rate, sample_rate)
-        blocks = _decoded(vocoder, entry, store.spec, stopped)
+        chosen = vocoder
+        entry = replace(entry, codes=entry.codes[which])
+        if style is not None:
+            entry, chosen = style.entry(entry, spec), style.vocoder(entry, vocoder)
+        rate, length = _target(entry, spec.sample_rate, sample_rate or entry.source_rate or vocoder.sample_rate)
+        blocks = _decoded(chosen, entry, spec, stopped)
         resampled = resample_blocks(blocks, vocoder.sample_rate, rate, length=length)
         write_blocks(path, resampled, rate, vocoder.channels)
         return length / rate
@@ -107,17 +134,15 @@ def _decoded(vocoder: BlockVocoder, entry: Entry, spec: TokenSpec, stopped: Even
         yield block.numpy()
 
 
-def _target(entry: Entry, own_rate: int, wanted: int | None) -> tuple[int, int]:
-    """Rate and number of samples to write."""
-    if not entry.source_rate:
-        rate = wanted or own_rate
-        return rate, entry.samples if rate == own_rate else resampled_length(entry.samples, own_rate, rate)
-    rate = wanted or entry.source_rate
+def _target(entry: Entry, token_rate: int, rate: int) -> tuple[int, int]:
+    """The rate to write at, and how many samples."""
     if rate == entry.source_rate:
         return rate, entry.source_samples
-    if rate == own_rate:
+    if rate == token_rate:
         return rate, entry.samples
-    return rate, resampled_length(entry.source_samples, entry.source_rate, rate)
+    if entry.source_rate:
+        return rate, resampled_length(entry.source_samples, entry.source_rate, rate)
+    return rate, resampled_length(entry.samples, token_rate, rate)
 
 
 def _claim(folder: Path, settings: dict[str, object], overwrite: bool) -> None:
