@@ -28,6 +28,7 @@ from vocable.types import Audio
 from vocable.vocoders import UnitVocoder, resynthesize
 
 VOCABLE = [sys.executable, "-m", "vocable"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vocable"]
 LAYERS = {
     "mfcc": (MFCC(), 500, "MFCC with slopes, 25 ms"),
     "logmel": (LogMel(), 1000, "log-mel, 25 ms"),
@@ -50,7 +51,7 @@ def main() -> None:
     joined, vocoder = units(options.folder, options.work), options.work / f"vocoder-{options.preset}"
     if not vocoder.exists():
         recipe = ["--preset", options.preset, "--minutes", options.minutes, "--tokenizer", joined, "--out", vocoder]
-        print(run([*VOCABLE, "train", "vocoder", options.folder / "train.jsonl", *map(str, recipe)]))
+        print(run([*TORCHRUN, "train", "vocoder", options.folder / "train.jsonl", *map(str, recipe)]))
     rows = list(judged(options.folder, options.work, vocoder, options.files))
     text = report(rows, UnitVocoder.from_pretrained(vocoder), options)
     print(text)
@@ -138,7 +139,7 @@ def report(rows: list[tuple[str, ...]], vocoder: UnitVocoder, options: argparse.
         "",
         f"Layers, 100 frames a second: {heard}; learnt from {FRAMES:,} frames of train.jsonl.",
         f"Vocoder `{options.preset}`, {weights:.1f} M weights, trained on {hours:.1f} hours of train.jsonl for "
-        f"{options.minutes:g} minutes of two cores ({steps} steps). Judged on dev at 16 kHz.",
+        f"{options.minutes:g} minutes of two cores ({steps} steps, a process on each core). Judged on dev at 16 kHz.",
         "",
         "| | layers | bit/s | mel distance | STOI |",
         "|---|---|---|---|---|",

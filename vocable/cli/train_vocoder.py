@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 @click.option(
     "--layer-dropout/--no-layer-dropout", default=True, help="Whether to learn from any subset of layers, or from all."
 )
-@click.option("--init-from-centroids", is_flag=True, help="Begin the embedding of a code with its k-means centroid.")
+@click.option(
+    "--init-from-centroids/--no-init-from-centroids",
+    default=None,
+    help="Begin the embedding of a code with its k-means centroid.  [default: where there are any]",
+)
 @click.option("--durations", is_flag=True, help="Learn how long units last, for units that come without repetitions.")
 @click.option("--durations-layer", metavar="NAME", help="Of which layer.  [default: the only one]")
 @click.option(
@@ -59,7 +63,7 @@ def vocoder(
     sample_rate: str | None,
     speakers: str | None,
     layer_dropout: bool,
-    init_from_centroids: bool,
+    init_from_centroids: bool | None,
     durations: bool,
     durations_layer: str | None,
     tokens: Path | None,
@@ -138,19 +142,22 @@ def _design(
     generator: GeneratorName,
     corpus: Corpus,
     speakers: str | None,
-    init_from_centroids: bool,
+    init_from_centroids: bool | None,
 ) -> dict[str, Any]:
+    from vocable.errors import InputError
     from vocable.training.vocoder import centroids_of, speaker_names
     from vocable.vocoders.designs import design
 
-    points = centroids_of(tokenizer) if init_from_centroids else None
+    points = [] if init_from_centroids is False else centroids_of(tokenizer)
+    if init_from_centroids and not points:
+        raise InputError("expected units of k-means to begin from centroids, got others", hint="begin without them")
     return design(
         preset,
         tokenizer.spec,
         sample_rate,
         generator=generator,
         speakers=len(speaker_names(corpus, speakers)) if speakers else 0,
-        centroids=None if points is None else [0 if entries is None else entries.shape[1] for entries in points],
+        centroids=[0 if entries is None else entries.shape[1] for entries in points] or None,
     )
 
 

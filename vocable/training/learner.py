@@ -20,7 +20,7 @@ class Learner:
     def __init__(self, network: nn.Module, clip: float) -> None:
         self.network = network
         self.parameters = [weight for weight in network.parameters() if weight.requires_grad]
-        self._optimizer = torch.optim.AdamW(self.parameters, betas=_BETAS)
+        self._optimizer = torch.optim.AdamW(self.parameters, betas=_BETAS, fused=True)
         self._limit = LengthLimit(clip)
 
     def forget(self) -> None:
