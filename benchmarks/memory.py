@@ -21,8 +21,12 @@ from benchmarks.measure import Cost, commit, machine, run
 from benchmarks.tokenize import write_model
 from vocable.audio import AudioStream
 from vocable.corpus import Corpus
+from vocable.nets.unit_decoder import UnitDecoder
+from vocable.tokenizers import UnitTokenizer
+from vocable.vocoders import UnitVocoder, design
 
 RATE = 16000
+PARTS = ["mfcc", "vocoder", "inversion", "model"]
 
 
 def main() -> None:
@@ -30,6 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--model-hours", type=float, help="hours for the HuBERT-base-sized model, if not the same")
+    parser.add_argument("--what", nargs="+", choices=PARTS, default=PARTS, help="rows to take")
     parser.add_argument("--out", type=Path, help="write the table here as well")
     options = parser.parse_args()
     rows: list[tuple[str, float, Cost]] = []
@@ -45,15 +50,30 @@ def main() -> None:
 def measure(options: argparse.Namespace, work: Path) -> Iterator[tuple[str, float, Cost]]:
     """Rows: what was done, hours of the recording, what it cost."""
     long = join(options.folder, work / "long.flac", options.hours)
-    yield from tokenize("mfcc", [], options.folder, long, work / "mfcc", options.hours)
     yield from tokenize("logmel", [], options.folder, long, work / "logmel", options.hours)
-    cost = run([*VOCABLE, "resynthesize", work / "logmel" / "tokens", "--out", work / "wavs"])
-    yield "resynthesize logmel", options.hours, cost
-    hours = options.model_hours or options.hours
-    if hours != options.hours:
-        long = join(options.folder, work / "long.flac", hours)
-    model = write_model(work / "model")
-    yield from tokenize(str(model), ["--layers", "6"], options.folder, long, work / "hubert", hours)
+    tokens = work / "logmel" / "tokens"
+    if "mfcc" in options.what:
+        yield from tokenize("mfcc", [], options.folder, long, work / "mfcc", options.hours)
+    if "vocoder" in options.what:
+        vocoder = write_vocoder(work / "logmel" / "units", work / "vocoder")
+        cost = run([*VOCABLE, "resynthesize", tokens, "--vocoder", vocoder, "--out", work / "decoded"])
+        yield "resynthesize, vocoder `small`", options.hours, cost
+    if "inversion" in options.what:
+        cost = run([*VOCABLE, "resynthesize", tokens, "--out", work / "inverted"])
+        yield "resynthesize, logmel without weights", options.hours, cost
+    if "model" in options.what:
+        hours = options.model_hours or options.hours
+        if hours != options.hours:
+            long = join(options.folder, work / "long.flac", hours)
+        model = write_model(work / "model")
+        yield from tokenize(str(model), ["--layers", "6"], options.folder, long, work / "hubert", hours)
+
+
+def write_vocoder(units: Path, path: Path) -> Path:
+    """A vocoder of these units with random weights."""
+    spec = UnitTokenizer.from_pretrained(units).spec
+    UnitVocoder(UnitDecoder(design("small", spec, RATE)), spec, RATE).save_pretrained(path)
+    return path
 
 
 def tokenize(
@@ -98,7 +118,7 @@ def report(rows: list[tuple[str, float, Cost]]) -> str:
     head = f"# Memory for one long recording\n\n{date.today()}, commit {commit()}, {machine()}.\n\n"
     how = (
         "Peak of all processes of the command together (proportional set size), Python, torch and the decoding process "
-        "included; HuBERT-base has random weights.\n\n"
+        "included; HuBERT-base and the vocoder have random weights.\n\n"
     )
     lines = ["| | hours of audio | peak (MB) | seconds | x real time |", "|---|---|---|---|---|"]
     lines += [

@@ -18,8 +18,8 @@ def test_a_cache_is_stated_filled_and_used_again(vocable: Run, speech_folder: Pa
     code, _, err = vocable("train", "kmeans", speech_folder, *options, "--out", tmp_path / "a")
     assert code == 0, err
     lines = err.splitlines()
-    assert lines[0].startswith(f"cache {tmp_path / 'cache'}: 0.00014")
-    assert lines[0].endswith("GiB in fp16, 0 of 8 recordings there")
+    assert lines[0].startswith(f"cache {tmp_path / 'cache'}: 0.147 MiB")
+    assert lines[0].endswith("MiB in fp16, 0 of 8 recordings there")
     assert lines[-2].startswith("wall time: features ")
     assert "clustering logmel" in lines[-2]
     code, _, err = vocable("train", "kmeans", speech_folder, *options, "--out", tmp_path / "b")

@@ -44,13 +44,23 @@ def test_sound_comes_out_of_tokens(vocable: Run, place: Path, tmp_path: Path) ->
     options = ("--steps", 2, "--speakers", "speaker", "--init-from-centroids", "--learning-rate", 0.001, "--seed", 3)
     code, lines = train(vocable, place, out, *options)
     assert code == 0, lines
-    assert lines[0] == f"sound {out}.work/audio: 7.15e-05 GiB at 16000 Hz"
+    assert lines[0] == f"sound {out}.work/audio: 0.0732 MiB at 16000 Hz"
     assert lines[1].startswith("step 2 (100%, 0.0 min): ")
     assert "held out: mel " in lines[1]
     vocoder = UnitVocoder.from_pretrained(out)
     assert lines[2].endswith(f"; vocoder {vocoder.fingerprint[:12]} of mfcc at 16000 Hz in {out}")
     assert lines[3].endswith(f"rm -r {out}.work")
     assert vocoder.speakers == ("a", "b")
+    code, told, _ = vocable("inspect", out)
+    assert code == 0
+    assert vocoder.fingerprint in told
+    assert "voices       a, b\n" in told
+    code, _, err = vocable("tokenize", place / "speech", "--tokenizer", out, "--out", tmp_path / "no")
+    assert code != 0
+    assert err == (
+        f"error: expected units or a codec, got a vocoder in {out}\n"
+        f"hint: a vocoder turns tokens into sound: `vocable resynthesize TOKENS --vocoder {out}`\n"
+    )
     assert vocoder.evidence["regime"]["steps"] == 2
     assert (vocoder.evidence["regime"]["seed"], vocoder.evidence["crops"]) == (3, {"batch": 2, "seconds": 0.2})
 

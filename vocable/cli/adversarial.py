@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vocable.types import Audio
 
 _LINE_SECONDS = 10.0
-_GIB = 2**30
 _OPTIONS = (
     click.option("--steps", type=click.IntRange(1), help="How long to train, in steps.  [default: the preset's]"),
     click.option("--minutes", type=click.FloatRange(0, min_open=True), help="How long to train, in minutes instead."),
@@ -137,7 +136,7 @@ class Voice:
 
     def cache(self, cache: AudioCache) -> None:
         """How much disk the sound takes."""
-        self.say(f"sound {cache.path}: {cache.expected_bytes / _GIB:.3g} GiB at {cache.sample_rate} Hz")
+        self.say(f"sound {cache.path}: {shared.size(cache.expected_bytes)} at {cache.sample_rate} Hz")
 
     def report(self, report: Report) -> None:
         """How training goes: a line every few seconds, and one for every validation."""
@@ -166,4 +165,4 @@ def _line(report: Report) -> str:
 def tell_work(voice: Voice, folder: Path) -> None:
     """What the folder of work takes, and that it can go."""
     size = sum(Path(base, name).stat().st_size for base, _, names in os.walk(folder) for name in names)
-    voice.say(f"{folder} ({size / _GIB:.3g} GiB) is needed no more, but for the clips in samples/: rm -r {folder}")
+    voice.say(f"{folder} ({shared.size(size)}) is needed no more, but for the clips in samples/: rm -r {folder}")

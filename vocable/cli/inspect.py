@@ -62,7 +62,12 @@ def _sound(path: Path) -> Iterator[Row]:
 
 def _artifact(path: Path) -> Iterator[Row]:
     from vocable.tokenizers import JoinedTokenizer, NeuralCodec, is_model, load
+    from vocable.tokenizers.checkpoint import Checkpoint
+    from vocable.vocoders.units import KIND
 
+    if Checkpoint.open(str(path)).config.get("kind") == KIND:
+        yield from _vocoder(path)
+        return
     if is_model(str(path)):
         yield from _model(path)
         return
@@ -76,6 +81,7 @@ def _artifact(path: Path) -> Iterator[Row]:
     yield from _codec(tokenizer) if isinstance(tokenizer, NeuralCodec) else _units(tokenizer)
     yield from _spec_rows(tokenizer.spec)
     yield from _evidence_rows(tokenizer.evidence)
+    yield from _training_rows(tokenizer.evidence)
 
 
 def _kind(tokenizer: UnitTokenizer | JoinedTokenizer | NeuralCodec) -> str:
@@ -84,6 +90,33 @@ def _kind(tokenizer: UnitTokenizer | JoinedTokenizer | NeuralCodec) -> str:
     if isinstance(tokenizer, NeuralCodec):
         return "neural codec"
     return "joined tokenizer" if isinstance(tokenizer, JoinedTokenizer) else "unit tokenizer"
+
+
+def _vocoder(path: Path) -> Iterator[Row]:
+    from vocable.vocoders import UnitVocoder
+
+    vocoder = UnitVocoder.from_pretrained(path)
+    generator = vocoder.decoder.config()["generator"]
+    weights = sum(weight.numel() for weight in vocoder.decoder.parameters()) / 1e6
+    yield "kind", "vocoder"
+    yield "fingerprint", vocoder.fingerprint
+    yield "decodes", f"any of the layers {', '.join(vocoder.layers)} of tokenizer {vocoder.spec.source[:12]}"
+    yield from _spec_rows(vocoder.spec)
+    yield "sound", f"{vocoder.sample_rate:,} Hz"
+    yield "generator", f"{generator['kind']}, {weights:.1f} M weights, latency {1000 * vocoder.latency:.0f} ms"
+    yield "voices", ", ".join(vocoder.speakers) or "one"
+    yield "durations", f"of {vocoder.durations.layer}" if vocoder.durations else "none"
+    yield from _training_rows(vocoder.evidence)
+
+
+def _training_rows(evidence: Mapping[str, Any]) -> Iterator[Row]:
+    """How a vocoder or a codec was trained, and what it reached on recordings held out."""
+    if curve := evidence.get("curve"):
+        heard = f"{evidence['recordings']:,} recordings, {evidence['audio_seconds'] / 60:,.1f} minutes"
+        yield "trained on", f"{heard}, {curve[-1]['step']:,} steps"
+        figures = [report["figures"] for report in curve if report["figures"]]
+        if figures:
+            yield "held out", ", ".join(f"{name} {value:.4g}" for name, value in figures[-1].items())
 
 
 def _model(path: Path) -> Iterator[Row]:

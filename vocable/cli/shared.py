@@ -132,6 +132,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def size(num_bytes: int) -> str:
+    """Bytes as a person reads them."""
+    number, units = num_bytes / 2**20, ("MiB", "GiB", "TiB")
+    power = 0 if number < 1024 else 1 if number < 1024**2 else 2
+    return f"{number / 1024**power:,.3g} {units[power]}"
+
+
 def spent(run: Progress, done: str) -> str:
     """What a finished run did, and how fast."""
     earlier = f", {run.skipped:,} done earlier" if run.skipped else ""

@@ -194,7 +194,7 @@ def _open_cache(
 
     cache = FeatureCache.create(path, corpus, extractor, precision=precision, reduce=processes)
     there = f"{len(cache.finished):,} of {shared.plural(len(corpus), 'recording')} there"
-    _tell(processes, [f"cache {path}: {cache.num_bytes / _GIB:.3g} GiB in {precision}, {there}"])
+    _tell(processes, [f"cache {path}: {shared.size(cache.num_bytes)} in {precision}, {there}"])
     return cache
 
 

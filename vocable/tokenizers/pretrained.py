@@ -34,6 +34,11 @@ def load(
         return NeuralCodec.from_pretrained(place, revision=checkpoint.revision, device=device, num_codebooks=codebooks)
     if _kind(config) is None:
         raise ArtifactError(f"{place} holds neither a tokenizer nor a model: its config.json has no model_type")
+    if config.get("kind"):
+        raise InputError(
+            f"expected units or a codec, got a {_kind(config)} in {place}",
+            hint=f"a vocoder turns tokens into sound: `vocable resynthesize TOKENS --vocoder {place}`",
+        )
     raise InputError(
         f"expected units or a codec, got {_kind(config)} in {place}",
         hint=f"a model gives features: learn units with `vocable train kmeans CORPUS --features {place}`",
