@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from sklearn.metrics import mutual_info_score
 
 from vocable.errors import InputError
 from vocable.metrics import tokens as metrics
+from vocable.store import Entry, TokenStore
 from vocable.types import Codebook, TokenSpec
 
 SPEC = TokenSpec(16000, 160, (Codebook(4, "L6"),), "made-up")
@@ -46,6 +48,8 @@ def test_entropy_by_hand():
     assert metrics.perplexity(torch.tensor([4, 2, 1, 1])) == pytest.approx(2**1.75)
     assert metrics.entropy(torch.tensor([0, 9])) == 0
     assert metrics.perplexity(torch.full((8,), 5)) == pytest.approx(8)
+    assert metrics.normalized_entropy(torch.tensor([4, 2, 1, 1])) == 1.75 / 2
+    assert metrics.normalized_entropy(torch.full((7,), 3)) == metrics.normalized_entropy(torch.tensor([2])) == 1
     with pytest.raises(InputError):
         metrics.entropy(torch.zeros(3, dtype=torch.int64))
 
@@ -93,6 +97,26 @@ def test_contingency_counts_labelled_frames_and_adds_up():
     assert table[0, "a"] == 2
     with pytest.raises(InputError):
         metrics.contingency(torch.tensor([0]), ["a", "b"])
+
+
+def test_tables_of_a_store_by_hand(tmp_path):
+    # 10 ms a frame, and a second codebook at half that rate: its codes count for both of their frames
+    spec = TokenSpec(16000, 160, (Codebook(4, "L6"), Codebook(4, "slow", stride=2)), "made-up")
+    store = TokenStore.create(tmp_path / "s", spec)
+    codes = np.array([[0, 0, 1, 1], [3, 3, 2, 2]], np.uint8)
+    # centres 5, 15, 25, 35 ms; the last frame has no phone
+    store.append([Entry("one", codes, samples=640, fields={"phones": [[0.02, "a"], [0.03, "b"]]})])
+    store.append([Entry("two", codes, samples=640, fields={"text": "no phones"})])
+    fast, slow = metrics.phone_tables(store)
+    assert fast == {(0, "a"): 2, (1, "b"): 1}
+    assert slow == {(3, "a"): 2, (2, "b"): 1}
+
+
+@pytest.mark.parametrize("wrong", [[[0.2, "a"], [0.1, "b"]], [["a", 0.2]], "abc", [[math.inf, "a"]]])
+def test_labels_that_are_no_phones_are_refused(wrong):
+    assert metrics.phones_of("one", {}, "phones") == metrics.phones_of("one", {"phones": None}, "phones") == []
+    with pytest.raises(InputError, match="of one as"):
+        metrics.phones_of("one", {"phones": wrong}, "phones")
 
 
 def test_purities_by_hand():

@@ -18,6 +18,7 @@ _COMMANDS = {
     "join": ("vocable.cli.join", "Make one tokenizer of several, with pitch if you like."),
     "resynthesize": ("vocable.cli.resynthesize", "Turn a store of tokens back into audio."),
     "report": ("vocable.cli.report", "Say which layer to choose: a table and a page."),
+    "probe": ("vocable.cli.probe", "Train small networks on tokens, and say what these still know."),
     "inspect": ("vocable.cli.inspect", "Say what an artifact, a token store or a sound file is."),
     "presets": ("vocable.cli.presets", "List known set-ups: rate, codebooks, bit/s, download, licence."),
     "import": ("vocable.cli.import_", "Make an artifact of codebooks or codecs that others published."),

@@ -1,6 +1,7 @@
-"""How close a resynthesis comes to the original.
+"""How close a resynthesis comes to the original, as intelligibility, as a ratio of energies and as a mel spectrum.
 
-Every item is judged alone; one that fails is counted and says why, and is never averaged in.
+Every item is judged alone, sample by sample as it stands: nothing is aligned or brought to a level unless a metric says
+so of itself. One that fails is counted and says why, and is never averaged in.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vocable.errors import InputError
+from vocable.nets.threads import one_thread_each
 from vocable.types import Audio
 
 SILENCE = 2.0**-16  # half a step of 16-bit audio: what never exceeds it is silence
@@ -30,8 +32,11 @@ MEL_RESOLUTIONS = (
 _STOI_SECONDS = (30 * 128 + 128) / 10_000  # 30 frames of 256 samples, half overlapping, at 10 kHz
 
 
-class _NotScored(Exception):
-    """Why an item has no score."""
+_FILTER = 512  # taps of the filter that SDR forgives
+
+
+class NotScored(Exception):
+    """Why an item has no score: what a judge raises, `score_each` counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,31 +75,63 @@ class Scores:
 def stoi(reference: Audio, estimate: Audio) -> Scores:
     """Short-time objective intelligibility, at most 1, higher is better (Taal et al. 2011), at 10 kHz by pystoi.
 
-    Fails where less than 0.4 s of speech is left once pystoi has removed the silence, or where either signal is silent.
+    The level does not matter, a delay does. Fails where less than 0.4 s of speech is left once pystoi has removed the
+    silence, or where either signal is silent.
     """
-    return _score(reference, estimate, lambda x, y, rate: _pystoi(x, y, rate, extended=False))
+    return score_each(reference, estimate, lambda x, y, rate: _pystoi(x, y, rate, extended=False))
 
 
 def estoi(reference: Audio, estimate: Audio) -> Scores:
     """Extended STOI, at most 1, higher is better (Jensen and Taal 2016); fails as `stoi` does."""
-    return _score(reference, estimate, lambda x, y, rate: _pystoi(x, y, rate, extended=True))
+    return score_each(reference, estimate, lambda x, y, rate: _pystoi(x, y, rate, extended=True))
 
 
 def si_sdr(reference: Audio, estimate: Audio) -> Scores:
     """Scale-invariant signal-to-distortion ratio in dB, higher is better, of signals without their mean.
 
     Le Roux et al. 2019, eq. 5; infinite where the estimate is an exact multiple. Fails where either signal is silent.
+    The level does not matter, a delay does.
     """
-    return _score(reference, estimate, _si_sdr)
+    return score_each(reference, estimate, _si_sdr)
+
+
+def snr(reference: Audio, estimate: Audio) -> Scores:
+    """Signal-to-noise ratio in dB, 10 lg(|x|^2 / |y - x|^2), higher is better; both level and delay matter.
+
+    Infinite where the two are equal. Fails where either signal is silent.
+    """
+    return score_each(reference, estimate, _snr)
+
+
+def sdr(reference: Audio, estimate: Audio) -> Scores:
+    """Signal-to-distortion ratio of BSS Eval in dB, higher is better (Vincent et al. 2006, a single source).
+
+    10 lg(|h * x|^2 / |y - h * x|^2), h the filter of 512 taps that comes nearest to the estimate: level, delays below
+    512 samples and what a short filter does are forgiven. Fails where either signal is silent.
+    """
+    return score_each(reference, estimate, _sdr)
 
 
 def mel_distance(reference: Audio, estimate: Audio) -> Scores:
     """Mean absolute difference of log-mel magnitudes in dB over three resolutions; 0 for equal audio, lower is better.
 
     The multi-scale mel distance of Kumar et al. 2023 (DAC), with windows fixed in seconds (`MEL_RESOLUTIONS`) and
-    magnitudes relative to a full-scale sinusoid, floored at -100 dB.
+    magnitudes relative to a full-scale sinusoid, floored at -100 dB. Level and delay matter.
     """
-    return _score(reference, estimate, _mel_distance)
+    return score_each(reference, estimate, _mel_distance)
+
+
+def aligned(reference: Audio, estimate: Audio, max_shift: float) -> Audio:
+    """The estimate moved by a constant delay of each item, and cut or filled with zeros to the reference's lengths.
+
+    The delay is that within +-`max_shift` seconds at which the cross-correlation of the two has its largest magnitude,
+    the smallest such. For systems with a delay of their own; no metric calls it. InputError as metrics raise it.
+    """
+    require_comparable(reference, estimate)
+    most = round(max_shift * reference.sample_rate)
+    pairs = [[audio.waveform(index)[0] for audio in (reference, estimate)] for index in range(len(reference))]
+    moved = [_moved(y, _delay(x.cpu().double(), y.cpu().double(), most), len(x)) for x, y in pairs]
+    return Audio.of(moved, reference.sample_rate)
 
 
 def mel_spectrogram(wave: Tensor, sample_rate: int, *, window: float, hop: float, bands: int, top: float) -> Tensor:
@@ -122,19 +159,26 @@ def _mel_filters(sample_rate: int, fft_size: int, bands: int, top: float) -> Ten
     return triangles / triangles.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def _score(reference: Audio, estimate: Audio, judge: Callable[[Tensor, Tensor, int], float]) -> Scores:
-    _require_comparable(reference, estimate)
+def score_each(reference: Audio, estimate: Audio, judge: Callable[[Tensor, Tensor, int], float]) -> Scores:
+    """What `judge` says of each pair of waveforms [N] (float64, CPU) and their rate, or why it raised NotScored.
+
+    Operations run on one thread: how they are split moves the last bits. InputError unless the two are as many mono
+    items at one rate; an item whose lengths differ, or that is empty or not finite, fails.
+    """
+    require_comparable(reference, estimate)
     values = torch.full((len(reference),), math.nan, dtype=torch.float64)
     failures = {}
-    for index in range(len(reference)):
-        try:
-            values[index] = judge(*_pair(reference, estimate, index), reference.sample_rate)
-        except _NotScored as reason:
-            failures[index] = str(reason)
+    with one_thread_each():
+        for index in range(len(reference)):
+            try:
+                values[index] = judge(*_pair(reference, estimate, index), reference.sample_rate)
+            except NotScored as reason:
+                failures[index] = str(reason)
     return Scores(values, failures)
 
 
-def _require_comparable(reference: Audio, estimate: Audio) -> None:
+def require_comparable(reference: Audio, estimate: Audio) -> None:
+    """InputError unless the two are as many mono items at one rate."""
     ours, theirs = (reference.sample_rate, len(reference)), (estimate.sample_rate, len(estimate))
     if ours != theirs:
         raise InputError(
@@ -148,25 +192,65 @@ def _require_comparable(reference: Audio, estimate: Audio) -> None:
 def _pair(reference: Audio, estimate: Audio, index: int) -> tuple[Tensor, Tensor]:
     x, y = (audio.waveform(index)[0].detach().cpu().double() for audio in (reference, estimate))
     if len(x) != len(y):
-        raise _NotScored(f"{len(x)} samples in the original, {len(y)} in the resynthesis")
+        raise NotScored(f"{len(x)} samples in the original, {len(y)} in the resynthesis")
     if not len(x):
-        raise _NotScored("no samples")
+        raise NotScored("no samples")
     if not bool(x.isfinite().all() and y.isfinite().all()):
-        raise _NotScored("samples that are not finite numbers")
+        raise NotScored("samples that are not finite numbers")
     return x, y
 
 
-def _require_sound(x: Tensor, y: Tensor) -> None:
+def require_sound(x: Tensor, y: Tensor) -> None:
+    """NotScored where either waveform is silent."""
     for name, wave in (("original", x), ("resynthesis", y)):
         if float((wave - wave.mean()).abs().max()) < SILENCE:
-            raise _NotScored(f"the {name} is silent")
+            raise NotScored(f"the {name} is silent")
 
 
 def _si_sdr(x: Tensor, y: Tensor, _: int) -> float:
-    _require_sound(x, y)
+    require_sound(x, y)
     x, y = x - x.mean(), y - y.mean()
     target = x * (x.dot(y) / x.dot(x))
     return float(10 * torch.log10(target.square().sum() / (y - target).square().sum()))
+
+
+def _snr(x: Tensor, y: Tensor, _: int) -> float:
+    require_sound(x, y)
+    return float(10 * torch.log10(x.square().sum() / (y - x).square().sum()))
+
+
+def _sdr(x: Tensor, y: Tensor, _: int) -> float:
+    require_sound(x, y)
+    size = 1 << (len(x) + _FILTER - 1).bit_length()
+    ours, theirs = torch.fft.rfft(x, size), torch.fft.rfft(y, size)
+    correlation = torch.fft.irfft(ours.abs().square(), size)[:_FILTER]
+    lags = torch.arange(_FILTER)
+    taps = _solve(correlation[(lags[:, None] - lags).abs()], torch.fft.irfft(ours.conj() * theirs, size)[:_FILTER])
+    target = torch.fft.irfft(ours * torch.fft.rfft(taps, size), size)
+    residual = torch.nn.functional.pad(y, (0, size - len(y))) - target
+    return float(10 * torch.log10(target.square().sum() / residual.square().sum()))
+
+
+def _solve(matrix: Tensor, vector: Tensor) -> Tensor:
+    taps: Tensor
+    taps, singular = torch.linalg.solve_ex(matrix, vector)
+    if int(singular):
+        taps = torch.linalg.lstsq(matrix, vector[:, None], driver="gelsd").solution[:, 0]
+    return taps
+
+
+def _delay(x: Tensor, y: Tensor, most: int) -> int:
+    """Samples by which y comes after x."""
+    size = 1 << (len(x) + len(y)).bit_length()
+    spectrum = torch.fft.rfft(x, size).conj() * torch.fft.rfft(y, size)
+    found = torch.fft.irfft(spectrum, size).abs()
+    delays = sorted(range(-min(most, len(x)), min(most, len(y)) + 1), key=abs)
+    return delays[int(found[delays].argmax())]
+
+
+def _moved(wave: Tensor, delay: int, length: int) -> Tensor:
+    late = torch.nn.functional.pad(wave, (max(0, -delay), 0))[max(0, delay) :][:length]
+    return torch.nn.functional.pad(late, (0, length - len(late)))
 
 
 def _mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> float:
@@ -184,8 +268,8 @@ def _log_mel_gap(x: Tensor, y: Tensor, sample_rate: int, window: float, bands: i
 def _pystoi(x: Tensor, y: Tensor, sample_rate: int, *, extended: bool) -> float:
     from pystoi import stoi as judge
 
-    _require_sound(x, y)
-    too_short = _NotScored("less than 0.4 s of speech")
+    require_sound(x, y)
+    too_short = NotScored("less than 0.4 s of speech")
     if len(x) / sample_rate <= _STOI_SECONDS:
         raise too_short
     with warnings.catch_warnings(record=True) as caught, _fixed_noise():
@@ -195,7 +279,7 @@ def _pystoi(x: Tensor, y: Tensor, sample_rate: int, *, extended: bool) -> float:
     if any("Not enough STFT frames" in str(warning.message) for warning in caught):
         raise too_short
     if not math.isfinite(value):
-        raise _NotScored(f"pystoi answers {value}")
+        raise NotScored(f"pystoi answers {value}")
     return value
 
 

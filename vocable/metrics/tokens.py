@@ -10,11 +10,13 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vocable.errors import InputError
+from vocable.store import TokenStore
 from vocable.types import TokenSpec
 
 Contingency = Counter[tuple[int, str]]
@@ -47,6 +49,11 @@ def dead_entries(counts: Tensor) -> Tensor:
 def entropy(counts: Tensor) -> float:
     """Entropy of the histogram in bits, 0..log2(V). Raises InputError if it is empty."""
     return _entropy(counts.flatten().tolist())
+
+
+def normalized_entropy(counts: Tensor) -> float:
+    """Entropy of the histogram as a share of log2(V), 0..1; 1 where there is one entry. InputError if it is empty."""
+    return min(1.0, entropy(counts) / math.log2(counts.numel())) if counts.numel() > 1 else 1.0
 
 
 def perplexity(counts: Tensor) -> float:
@@ -118,6 +125,23 @@ def frame_labels(phones: Sequence[tuple[float, str]], spec: TokenSpec, num_frame
     return [phones[place][1] for place in places if place < len(phones)]
 
 
+def phones_of(name: str, fields: Mapping[str, Any], labels: str) -> list[tuple[float, str]]:
+    """The phones [[end_seconds, phone], ...] that a manifest's line says of a recording under `labels`, or none.
+
+    InputError, with the recording's name, if there is something else, or the ends descend.
+    """
+    try:
+        phones = [(float(end), str(phone)) for end, phone in fields.get(labels) or ()]
+    except (TypeError, ValueError):
+        phones = [(math.nan, "")]
+    ends = [end for end, _ in phones]
+    if not all(map(math.isfinite, ends)) or any(later < earlier for earlier, later in pairwise(ends)):
+        raise InputError(
+            f"expected `{labels}` of {name} as [[end_seconds, phone], ...] in order of time, got something else"
+        )
+    return phones
+
+
 def contingency(codes: Tensor, labels: Sequence[str]) -> Contingency:
     """Counts of (code, label) over the labelled frames of one codebook [T]; tables of utterances add up.
 
@@ -126,6 +150,21 @@ def contingency(codes: Tensor, labels: Sequence[str]) -> Contingency:
     if codes.ndim != 1 or len(labels) > len(codes):
         raise InputError(f"expected codes [T] for {len(labels)} labels, got shape {list(codes.shape)}")
     return Counter(zip(codes[: len(labels)].tolist(), labels, strict=True))
+
+
+def phone_tables(store: TokenStore, *, labels: str = "phones") -> list[Contingency]:
+    """The table of each codebook over all recordings of a store that have labels; a code counts for each of its frames.
+
+    A frame has the phone at its centre, whatever the two rates are (see `frame_labels`): labels are never repeated or
+    thinned to fit codes. InputError if a recording's labels are not [[end_seconds, phone], ...] in order of time.
+    """
+    tables: list[Contingency] = [Counter() for _ in store.spec.codebooks]
+    for entry in store:
+        codes = entry.tokens(store.spec).codes[0]
+        phones = frame_labels(phones_of(entry.id, entry.fields, labels), store.spec, codes.shape[1])
+        for table, row in zip(tables, codes, strict=True):
+            table.update(contingency(row, phones))
+    return tables
 
 
 def phone_purity(table: Mapping[tuple[int, str], int]) -> float:
