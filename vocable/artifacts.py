@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vocable.errors import ArtifactError, OutputError
-from vocable.files import new_directory
+from vocable.files import new_directory, write_atomic
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -58,6 +58,26 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def write_state(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """The state of a training in one safetensors file, whole or not at all. OutputError if it cannot be written."""
+    from safetensors.torch import save
+
+    # copies, because safetensors refuses tensors that share memory
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomic(path, save(whole, metadata=dict(header)))
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of what `write_state` wrote. ArtifactError if it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as problem:
+        raise ArtifactError(f"{path} is damaged: {problem}", hint="delete it to begin again") from problem
 
 
 def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -35,6 +35,7 @@ SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64", ".caf"}
 )
 _BLOCK = 1 << 16  # samples decoded at a time; the result does not depend on it
+_LONGEST_HEADER = 1 << 40  # samples; headers of streams that nobody finished claim more
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
     """The header of a sound file. AudioError if it is none."""
     with _opened(path) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def num_samples(path: str | os.PathLike[str], sample_rate: int) -> int:
+    """Samples of a recording at `sample_rate`: by its header, or, where that does not tell, by decoding it.
+
+    AudioError if it cannot be read.
+    """
+    header = info(path)
+    told = 0 < header.samples < _LONGEST_HEADER
+    samples = header.samples if told else sum(map(len, AudioStream(path)))
+    return resampled_length(samples, header.sample_rate, sample_rate)
 
 
 def checksum(path: str | os.PathLike[str]) -> str:

@@ -35,6 +35,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def write_at(file: int, data: bytes, place: int) -> None:
+    """Writes all of the data into an open file, from byte `place` on."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, place)
+        left, place = left[written:], place + written
+
+
 def publish(temporary: Path, path: Path) -> None:
     """Gives a finished temporary file its name and the usual permissions."""
     temporary.chmod(0o666 & ~_umask())

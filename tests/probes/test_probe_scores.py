@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
-from vocable.probes.scores import edit_distance, equal_error_rate, figure, mean_recall, ratio
+from vocable.metrics.robustness import edit_distance
+from vocable.probes.scores import equal_error_rate, figure, mean_recall, ratio
 
 
 @pytest.mark.parametrize(

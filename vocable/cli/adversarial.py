@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
@@ -18,7 +18,6 @@ from vocable.cli import shared
 if TYPE_CHECKING:
     from vocable.corpus import Failure
     from vocable.distributed import Processes
-    from vocable.progress import Progress
     from vocable.training.audio_cache import AudioCache
     from vocable.training.crops import Crops
     from vocable.training.regime import Regime
@@ -146,12 +145,7 @@ class Voice:
 
     def display(self, label: str) -> AbstractContextManager[shared.Display]:
         """Progress of reading."""
-        return shared.display(label) if self._speaks else nullcontext(_Silence("", None))
-
-
-class _Silence(shared.Display):
-    def watch(self, progress: Progress) -> None:
-        """Shows nothing."""
+        return shared.display(label, shown=self._speaks)
 
 
 def _line(report: Report) -> str:

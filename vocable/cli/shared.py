@@ -112,9 +112,17 @@ class Display:
             self._bar.update(self._task, description=f"clustering {layer}", rate=f"{iteration}: {objective:.4g}")
 
 
+class _Silence(Display):
+    def watch(self, progress: Progress) -> None:
+        """Shows nothing."""
+
+
 @contextmanager
-def display(label: str) -> Iterator[Display]:
-    """Shows the progress of one long call."""
+def display(label: str, *, shown: bool = True) -> Iterator[Display]:
+    """Shows the progress of one long call; nothing unless `shown`, as in all processes of a job but the first."""
+    if not shown:
+        yield _Silence(label, None)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

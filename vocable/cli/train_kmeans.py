@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from vocable.cli.train import parse_layers
 if TYPE_CHECKING:
     from vocable.corpus import Corpus, Failure
     from vocable.distributed import Processes
-    from vocable.progress import Progress
     from vocable.quantizers.kmeans import Backend
     from vocable.quantizers.schedules import Schedule
     from vocable.quantizers.seeding import Init
@@ -156,7 +154,7 @@ def kmeans(
     stopwatch = Stopwatch()
     with distributed.from_environment() as processes:
         stored = _open_cache(cache, recordings, extractor, cache_precision, processes) if cache else None
-        with _display(processes) as display:
+        with shared.display("features", shown=processes.rank == 0) as display:
             tokenizer = train_kmeans(
                 recordings,
                 extractor,
@@ -196,17 +194,6 @@ def _open_cache(
     there = f"{len(cache.finished):,} of {shared.plural(len(corpus), 'recording')} there"
     _tell(processes, [f"cache {path}: {shared.size(cache.num_bytes)} in {precision}, {there}"])
     return cache
-
-
-class _Silence(shared.Display):
-    """What all processes but the first show."""
-
-    def watch(self, progress: Progress) -> None:
-        """Shows nothing."""
-
-
-def _display(processes: Processes) -> AbstractContextManager[shared.Display]:
-    return shared.display("features") if processes.rank == 0 else nullcontext(_Silence("", None))
 
 
 def _tell(processes: Processes, lines: list[str]) -> None:

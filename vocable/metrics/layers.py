@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from vocable.metrics.tokens import (
     entropy,
     frame_labels,
     phone_purity,
+    phones_of,
     pnmi,
     run_counts,
     usage,
@@ -90,7 +90,7 @@ def layer_report(
     InputError if no recording can be read, or a line's labels are not such a list in order of time.
     """
     for utterance in corpus:
-        _phones(utterance, labels)
+        phones_of(utterance.id, utterance.fields, labels)
     progress, totals = Progress(len(corpus)), _Totals(units, labels)
     pieces = corpus.pieces(units.spec.sample_rate, units.windows, workers=workers)
     limit = batch_samples(batch_seconds, units.spec.sample_rate)
@@ -203,7 +203,7 @@ class _Totals:
                 self._squares[index] += part.square
                 self._errors[index] += part.error
         self._runs += run_counts(codes)
-        phones = frame_labels(_phones(utterance, self.labels), self.spec, codes.shape[1])
+        phones = frame_labels(phones_of(utterance.id, utterance.fields, self.labels), self.spec, codes.shape[1])
         for row, counts, table in zip(codes, self._counts, self._tables, strict=True):
             counts.add_(code_counts(row, len(counts)))
             table.update(contingency(row, phones))
@@ -238,18 +238,3 @@ def _phonetics(table: Contingency) -> dict[str, Any]:
         "phone_purity": phone_purity(table),
         "cluster_purity": cluster_purity(table),
     }
-
-
-def _phones(utterance: Utterance, field: str) -> Phones:
-    """The labels of a recording, none if its line has none. InputError if they are something else."""
-    fields: Mapping[str, Any] = utterance.fields
-    try:
-        phones = [(float(end), str(phone)) for end, phone in fields.get(field) or ()]
-    except (TypeError, ValueError):
-        phones = [(math.nan, "")]
-    ends = [end for end, _ in phones]
-    if not all(map(math.isfinite, ends)) or any(later < earlier for earlier, later in pairwise(ends)):
-        raise InputError(
-            f"expected `{field}` of {utterance.id} as [[end_seconds, phone], ...] in order of time, got something else"
-        )
-    return phones

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,8 +20,12 @@ from vocable.progress import Progress, Watcher, unwatched
 from vocable.types import Audio, Tokenizer, Tokens
 
 
-def edit_distance(reference: np.ndarray, other: np.ndarray) -> int:
-    """Insertions, deletions and substitutions that lead from one sequence [n] to the other [m] (Levenshtein 1966)."""
+def edit_distance(reference: Iterable[object], other: Sequence[object] | np.ndarray) -> int:
+    """Insertions, deletions and substitutions that lead from one sequence to the other: codes, letters or words.
+
+    (Levenshtein 1966.)
+    """
+    other = other if isinstance(other, np.ndarray) else np.array(list(other), dtype=object)
     row = places = np.arange(len(other) + 1)
     for index, code in enumerate(reference, 1):
         changed = np.minimum(row[1:] + 1, row[:-1] + (other != code))

@@ -84,13 +84,3 @@ def equal_error_rate(scores: Numbers, same: npt.NDArray[np.bool_], pairs: npt.ND
         return float(accepted[after - 1] + share * (accepted[after] - accepted[after - 1]))
 
     return rate
-
-
-def edit_distance(reference: Sequence[str], guess: Sequence[str]) -> int:
-    """The fewest insertions, deletions and substitutions that turn one into the other (Levenshtein 1966)."""
-    row = list(range(len(guess) + 1))
-    for index, wanted in enumerate(reference, 1):
-        corner, row[0] = row[0], index
-        for place, found in enumerate(guess, 1):
-            corner, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, corner + (wanted != found))
-    return row[-1]

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vocable.errors import InputError
+from vocable.metrics.robustness import edit_distance
 from vocable.probes.material import Item
 from vocable.probes.network import Answer
-from vocable.probes.scores import Figure, edit_distance, equal_error_rate, figure, mean_recall, ratio
+from vocable.probes.scores import Figure, equal_error_rate, figure, mean_recall, ratio
 from vocable.probes.splits import Split, shuffled
 
 _STEPS_PER_SECOND = 50  # of a transcription: several for each character of quick speech

@@ -18,7 +18,7 @@ from torch import Tensor
 from vocable.corpus import Corpus, Piece
 from vocable.distributed import meet
 from vocable.errors import ArtifactError, InputError, OutputError, VocableError
-from vocable.files import inside, is_vacant
+from vocable.files import inside, is_vacant, write_at
 from vocable.progress import Progress
 from vocable.quantizers.reduce import ALONE, Reducer
 from vocable.quantizers.reservoir import share
@@ -174,7 +174,7 @@ class FeatureCache:
         with file.open("r+b") as data:
             for source, target, rows in _pairs(spare, gaps):
                 part = os.pread(data.fileno(), rows * self._row_bytes, source * self._row_bytes)
-                _write_at(data.fileno(), part, target * self._row_bytes)
+                write_at(data.fileno(), part, target * self._row_bytes)
 
     def _require_made_for(self, corpus: Corpus, extractor: FeatureExtractor) -> None:
         same = self._head["extractor"] == plain(extractor.config())
@@ -230,7 +230,7 @@ class _Writer:
             )
         for file, layer in zip(self._layers, rows, strict=True):
             place = (int(self._cache._first[number]) + start) * self._cache._row_bytes
-            _write_at(file, layer.contiguous().numpy().tobytes(), place)
+            write_at(file, layer.contiguous().numpy().tobytes(), place)
         self._note(number, piece, rows.shape[1])
         if time.monotonic() - self._committed > _COMMIT_SECONDS:
             self.commit()
@@ -240,7 +240,7 @@ class _Writer:
         for file in self._layers:
             os.fdatasync(file)
         for number, rows in self._complete:
-            _write_at(self._finished, rows.to_bytes(8, "little"), 8 * number)
+            write_at(self._finished, rows.to_bytes(8, "little"), 8 * number)
         os.fdatasync(self._finished)
         self._complete, self._committed = [], time.monotonic()
 
@@ -272,10 +272,3 @@ def _pairs(sources: list[tuple[int, int]], targets: list[tuple[int, int]]) -> It
             rows = min(stop - target, end - source, 4096)
             yield source, target, rows
             source, target = source + rows, target + rows
-
-
-def _write_at(file: int, data: bytes, place: int) -> None:
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(file, left, place)
-        left, place = left[written:], place + written

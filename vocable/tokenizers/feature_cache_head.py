@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vocable import audio
-from vocable.clock import num_frames, resampled_length
+from vocable.clock import num_frames
 from vocable.corpus import Corpus
 from vocable.errors import ArtifactError, AudioError, InputError
 from vocable.files import inside, new_directory
@@ -24,7 +24,6 @@ HEAD, PLACES, FINISHED = "head.json", "utterances.jsonl", "finished.i64"
 DTYPES = {"fp16": ("f16", "<f2"), "fp32": ("f32", "<f4")}
 ANEW = "remove it, or name another --cache"
 _FORMAT, _KIND = 1, "features"
-_LONGEST_HEADER = 1 << 40  # samples; headers of streams that nobody finished claim more
 
 
 class Place(NamedTuple):
@@ -58,13 +57,9 @@ def plan(corpus: Corpus, extractor: FeatureExtractor, precision: str) -> tuple[d
 
 
 def _frames(path: Path, extractor: FeatureExtractor) -> int:
-    """Frames of a recording by its header, or, where that does not tell, by decoding it; 0 for what is no audio."""
+    """Frames of a recording; 0 for what is no audio."""
     try:
-        header = audio.info(path)
-        samples = header.samples
-        if not 0 < samples < _LONGEST_HEADER:
-            samples = sum(map(len, audio.AudioStream(path)))
-        due = resampled_length(samples, header.sample_rate, extractor.sample_rate)
+        due = audio.num_samples(path, extractor.sample_rate)
         return num_frames(due, extractor.hop_length, extractor.window)
     except AudioError:  # told when it is read
         return 0

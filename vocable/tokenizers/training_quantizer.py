@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vocable.artifacts import hash_tensors
+from vocable.artifacts import hash_tensors, read_state, write_state
 from vocable.corpus import Corpus, Failure
 from vocable.errors import ArtifactError, InputError
-from vocable.files import inside, write_atomic
+from vocable.files import inside
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.quantizers.evaluate import judge
 from vocable.quantizers.reservoir import FrameReservoir
@@ -94,7 +93,7 @@ class _Checkpoint:
         """Goes on from the file, if there is one."""
         if self.path is None or not self.path.exists():
             return
-        tensors, header = _read(self.path)
+        tensors, header = read_state(self.path)
         if header.get("owner") != self._owner:
             raise InputError(
                 f"{self.path} is the state of another training",
@@ -109,11 +108,9 @@ class _Checkpoint:
         """Writes the state, if it is due."""
         if self.path is None or not (now or time.monotonic() - self._written >= self._seconds):
             return
-        from safetensors.torch import save
-
         tensors, values = self._trainer.state()
         header = {"owner": self._owner, "values": json.dumps(values)}
-        write_atomic(self.path, save({name: t.contiguous() for name, t in tensors.items()}, metadata=header))
+        write_state(self.path, tensors, header)
         self._written = time.monotonic()
 
 
@@ -132,16 +129,6 @@ def _owner(trainer: Trainer, design: Design) -> str:
     settings = {"design": design.config(), "schedule": asdict(trainer.schedule), "device": trainer.device.type}
     points = hash_tensors({"points": trainer.points})
     return sha256(json.dumps([settings, points], sort_keys=True).encode()).hexdigest()
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as problem:
-        raise ArtifactError(f"{path} is damaged: {problem}", hint="delete it to begin again") from problem
 
 
 def _fit_evidence(trainer: Trainer, quantizer: TrainedQuantizer, design: Design) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from typing import Any, Self
 import numpy as np
 
 from vocable import audio
-from vocable.clock import Windows, resampled_length
+from vocable.clock import Windows
 from vocable.corpus import Corpus, Failure, Piece
-from vocable.distributed import meet
+from vocable.distributed import Processes, meet
 from vocable.errors import ArtifactError, AudioError, InputError, OutputError, VocableError
-from vocable.files import is_vacant, new_directory
+from vocable.files import is_vacant, new_directory, write_at
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.quantizers.reduce import ALONE, Reducer
-from vocable.tokenizers.gathering import ignore, own_share
+from vocable.tokenizers.gathering import Reading, ignore, joined, own_share
 
 _KIND, _FORMAT = "audio", 1
 _HEAD, _PLACES, _FINISHED, _SAMPLES = "head.json", "recordings.jsonl", "finished.bin", "samples.i16"
@@ -32,7 +32,6 @@ _RECORD = np.dtype([("samples", "<i8"), ("checksum", "V32")])
 _ANEW = "remove it, or name another folder"
 _COMMIT_SECONDS = 5.0
 _PIECE_SECONDS = 20
-_LONGEST_HEADER = 1 << 40  # samples; headers of streams that nobody finished claim more
 _FULL_SCALE = 32768
 _GIB = 2**30
 
@@ -191,7 +190,7 @@ class _Writer:
         start = piece.index * window
         kept = piece.samples[: max(0, room - start)]
         scaled = np.rint(kept * np.float32(_FULL_SCALE)).clip(-_FULL_SCALE, _FULL_SCALE - 1)
-        _write_at(self._samples, scaled.astype("<i2").tobytes(), 2 * (first + start))
+        write_at(self._samples, scaled.astype("<i2").tobytes(), 2 * (first + start))
         if piece.facts is not None:
             record = np.zeros(1, _RECORD)
             record["samples"] = min(room, start + len(kept))
@@ -204,16 +203,9 @@ class _Writer:
         """Samples first, then the word that they are there: it is true whenever the machine stops."""
         os.fdatasync(self._samples)
         for number, record in self._complete:
-            _write_at(self._finished, record, _RECORD.itemsize * number)
+            write_at(self._finished, record, _RECORD.itemsize * number)
         os.fdatasync(self._finished)
         self._complete, self._committed = [], time.monotonic()
-
-
-def _write_at(file: int, data: bytes, place: int) -> None:
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(file, left, place)
-        left, place = left[written:], place + written
 
 
 def _plan(corpus: Corpus, sample_rate: int) -> tuple[dict[str, Any], list[tuple[str, int, int]]]:
@@ -229,12 +221,9 @@ def _plan(corpus: Corpus, sample_rate: int) -> tuple[dict[str, Any], list[tuple[
 
 
 def _length(path: Path, sample_rate: int) -> int:
-    """Samples of a recording by its header, or, where that does not tell, by decoding it; 0 for what is no audio."""
+    """Samples of a recording; 0 for what is no audio."""
     try:
-        header = audio.info(path)
-        told = 0 < header.samples < _LONGEST_HEADER
-        samples = header.samples if told else sum(map(len, audio.AudioStream(path)))
-        return resampled_length(samples, header.sample_rate, sample_rate)
+        return audio.num_samples(path, sample_rate)
     except AudioError:  # told when it is read
         return 0
 
@@ -295,3 +284,24 @@ def read_head(path: Path, kind: str, version: int) -> dict[str, Any]:
 
 def _checksum(head: dict[str, Any]) -> str:
     return sha256(json.dumps(head, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_sound(
+    corpus: Corpus,
+    path: Path,
+    sample_rate: int,
+    reading: Reading,
+    processes: Processes,
+    on_cache: Callable[[AudioCache], None],
+) -> tuple[AudioCache, list[Failure]]:
+    """The sound of a corpus at `path`, what is missing there decoded; and what could not be, in all processes.
+
+    on_cache hears of the cache before it is filled.
+    """
+    cache = AudioCache.create(path, corpus, sample_rate, reduce=processes)
+    on_cache(cache)
+    failures: list[Failure] = []
+    progress = cache.fill(
+        corpus, workers=reading.workers, watcher=reading.watcher, on_failure=failures.append, reduce=processes
+    )
+    return cache, joined(progress, failures, processes)[1]

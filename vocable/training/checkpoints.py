@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from vocable.artifacts import read_state, write_state
 from vocable.errors import ArtifactError, InputError
-from vocable.files import write_atomic
 
 _DELETE = "delete it to begin again"
 
@@ -49,14 +49,10 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.seconds
 
     def save(self, training: Resumable) -> None:
-        """Writes the state, in place of the last one. OSError if it cannot be written."""
-        from safetensors.torch import save
-
+        """Writes the state, in place of the last one. OutputError if it cannot be written."""
         tensors, values = training.state()
         header = {"owner": self._belonging(training), "values": json.dumps(values)}
-        # copies, because safetensors refuses tensors that share memory
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_atomic(self.path, save(whole, metadata=header))
+        write_state(self.path, tensors, header)
         self._written = time.monotonic()
 
     def restore(self, training: Resumable) -> None:
@@ -66,7 +62,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return
-        tensors, header = _read(self.path)
+        tensors, header = read_state(self.path)
         if header.get("owner") != self._belonging(training):
             raise InputError(
                 f"{self.path} is the state of another training",
@@ -95,13 +91,3 @@ def unbroken() -> Iterator[None]:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
         if came:
             signal.raise_signal(signal.SIGINT)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as problem:
-        raise ArtifactError(f"{path} is damaged: {problem}", hint=_DELETE) from problem

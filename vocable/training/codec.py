@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from vocable.corpus import Corpus, Failure
+from vocable.corpus import Corpus
 from vocable.distributed import Processes
 from vocable.errors import InputError
 from vocable.tokenizers.codec import NeuralCodec
-from vocable.tokenizers.gathering import Reading, joined
+from vocable.tokenizers.gathering import Reading
 from vocable.training.adversarial import AdversarialTrainer
-from vocable.training.audio_cache import AudioCache, Recording
+from vocable.training.audio_cache import AudioCache, Recording, read_sound
 from vocable.training.checkpoints import Checkpoint
 from vocable.training.codec_designs import CodecDesign
 from vocable.training.codec_network import CodecNetwork, Teacher
@@ -116,14 +116,9 @@ def _sound(
     reading: Reading,
     on_cache: Callable[[AudioCache], None],
 ) -> AudioCache:
-    """The sound of a corpus at `path`; what is missing there is decoded."""
-    cache = AudioCache.create(path, corpus, sample_rate, reduce=processes)
-    on_cache(cache)
-    failures: list[Failure] = []
-    progress = cache.fill(
-        corpus, workers=reading.workers, watcher=reading.watcher, on_failure=failures.append, reduce=processes
-    )
-    for failure in joined(progress, failures, processes)[1]:
+    """The sound of a corpus at `path`; what cannot be read is told."""
+    cache, failures = read_sound(corpus, path, sample_rate, reading, processes, on_cache)
+    for failure in failures:
         reading.on_failure(failure)
     return cache
 

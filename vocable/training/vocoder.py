@@ -21,9 +21,9 @@ from vocable.quantizers import KMeans
 from vocable.quantizers.books import KMeansBooks
 from vocable.store import TokenStore
 from vocable.tokenizers.folder import WindowTokenizer, tokenize
-from vocable.tokenizers.gathering import Reading, joined
+from vocable.tokenizers.gathering import Reading
 from vocable.training.adversarial import AdversarialTrainer
-from vocable.training.audio_cache import AudioCache
+from vocable.training.audio_cache import AudioCache, read_sound
 from vocable.training.checkpoints import Checkpoint
 from vocable.training.clips import ClipCache
 from vocable.training.crops import Crops, held_out
@@ -168,22 +168,13 @@ class _Desk:
         """The clips of a corpus in `work`; what is missing there is made."""
         if tokens is not None:
             self._require(tokens)
-        cache = AudioCache.create(work / "audio", corpus, self.sample_rate, reduce=self.processes)
-        self.on_cache(cache)
-        store = self._tokenized(corpus, work / TOKENS) if tokens is None else tokens
-        failures: list[Failure] = []
-        reading = self.reading
-        progress = cache.fill(
-            corpus,
-            workers=reading.workers,
-            watcher=reading.watcher,
-            on_failure=failures.append,
-            reduce=self.processes,
+        cache, failures = read_sound(
+            corpus, work / "audio", self.sample_rate, self.reading, self.processes, self.on_cache
         )
-        _, failures = joined(progress, failures, self.processes)
+        store = self._tokenized(corpus, work / TOKENS) if tokens is None else tokens
         clips = ClipCache.create(work / "clips", cache, store, self.hop_length, reduce=self.processes)
         for failure in _left_out(corpus, clips, [*store.failures(), *failures]):
-            reading.on_failure(failure)
+            self.reading.on_failure(failure)
         return clips
 
     def _tokenized(self, corpus: Corpus, path: Path) -> TokenStore:
