@@ -121,7 +121,7 @@ def fit_kmeans(
     num_clusters: int,
     *,
     iterations: int = 50,
-    tolerance: float = 1e-4,
+    tolerance: float = 3e-5,
     seed: int = 0,
     backend: Backend = "torch",
     schedule: Schedule = "full",
