@@ -69,6 +69,7 @@ class UnitVocoder:
         self.sample_rate = sample_rate
         self.speakers = tuple(speakers)
         self.evidence = dict(evidence or {})
+        self.precision = precision
         self.device = torch.device(device)
         self.grid = FrameGrid(spec.sample_rate, spec.hop_length, sample_rate, decoder.hop_length)
         self.layers = tuple(layers_of(spec))
@@ -78,10 +79,9 @@ class UnitVocoder:
 
     @property
     def fingerprint(self) -> str:
-        """What sound of this vocoder, and of no other, is signed with; a chosen voice belongs to it."""
-        if self.voice is None:
-            return self._fingerprint
-        return f"{self._fingerprint}/{artifacts.hash_tensors({'voice': self.voice})}"
+        """What sound of this vocoder, and of no other, is signed with; a chosen voice and a precision belong to it."""
+        signed = self._fingerprint if self.precision == "fp32" else f"{self._fingerprint}/{self.precision}"
+        return signed if self.voice is None else f"{signed}/{artifacts.hash_tensors({'voice': self.voice})}"
 
     @property
     def latency(self) -> float:
