@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +90,7 @@ def extract_corpus(
             progress.done += piece.facts is not None
         reading.watcher(progress)
         del batch, features, piece, frames
+        _give_back()
 
 
 def batch_samples(seconds: float | None, sample_rate: int) -> int:
@@ -127,6 +129,17 @@ def _extracted(batches: Iterable[list[Piece]], extractor: FeatureExtractor) -> I
     for batch in batches:
         audio = Audio.of([torch.from_numpy(piece.samples) for piece in batch], extractor.sample_rate)
         yield batch, extractor.extract(audio).frames.cpu()
+
+
+def _give_back() -> None:
+    """Gives what the batch took back to the system, where the C library can.
+
+    Every batch has threads of its own, and glibc keeps what each of them let go in one of several heaps: over hours
+    these grew by 800 MB.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _sound(
