@@ -60,7 +60,7 @@ return {
   })),
   ribbons: all(".ribbon").map(painted),
   spectrograms: all(".scope canvas").map(painted),
-  overflow: document.documentElement.scrollWidth - innerWidth,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   scripts: document.scripts.length,
   foreign: all("main :is(img, iframe, object, embed, script, style, link), [onerror], [onload]").length,
   fetched: performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !name.startsWith("blob:")),

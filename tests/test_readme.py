@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -47,6 +48,9 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "speech").mkdir()
     for clip in sorted(SAMPLES.parent.glob("af_*.flac")):
         shutil.copy(clip, tmp_path / "speech")
+    lines = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    told = [json.dumps(line | {"path": str(SAMPLES.parent / line["path"])}) for line in lines]
+    (tmp_path / "speech.jsonl").write_text("\n".join(told), encoding="utf-8")
     audio.write(tmp_path / "speech" / "a.wav", audio.read(SAMPLES.parent / "af_heart-02.flac"))
     hub.fetched(tmp_path / "hub", "facebook/hubert-base-ls960", deep_model(tmp_path / "hubert"))
     hub.fetched(tmp_path / "hub", "facebook/encodec_24khz", write_tiny_codec(tmp_path / "encodec", "encodec-24k"))
@@ -58,7 +62,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command(newcomer: Path, vocable: Run) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vocable ")]
-    assert len(commands) == 21
+    assert len(commands) == 23
     for command in commands:
         shortened = re.sub(
             r"--minutes \d+", "--steps 2 --batch 2", command

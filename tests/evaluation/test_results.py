@@ -30,7 +30,9 @@ def example() -> Evaluation:
     exact = Column((math.inf, math.inf), {}, Summary(math.inf, math.nan, math.nan, 2, 0))
     partial = Column((3.25, None), {"b": "silent"}, Summary(3.25, math.nan, math.nan, 1, 1))
     original = System("original", "original", None, None, "", {}, None, {"snr": exact})
-    units = System("units", "tokens", 150.0, "sounds/units", ".flac", {"speed": "3 x"}, tokens, {"snr": partial})
+    units = System(
+        "units", "tokens", 150.0, "sounds/units", ".flac", {"speed": "3 x"}, tokens, {"snr": partial}, "tokens/units"
+    )
     return Evaluation(
         title="two systems",
         items=(Item("a", "/a.wav", 1.5, "hello", "ann"), Item("b", "/b.wav", 2.0)),

@@ -1,14 +1,33 @@
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from vocable.audio import read, write
+from vocable.corpus import Corpus
 from vocable.errors import InputError
-from vocable.metrics.abx import Segment, abx, angular, cosine, distances, dtw, segments, store_segments, unequal
+from vocable.metrics.abx import (
+    Segment,
+    abx,
+    angular,
+    corpus_segments,
+    cosine,
+    distances,
+    dtw,
+    segments,
+    store_segments,
+    unequal,
+)
+from vocable.quantizers import KMeans
 from vocable.store import Entry, TokenStore
-from vocable.types import Codebook, TokenSpec
+from vocable.tokenizers import LogMel, UnitTokenizer, tokenize
+from vocable.types import Audio, Codebook, TokenSpec
 
 
 def of(*codes, phone, speaker="s", context=""):
@@ -118,6 +137,14 @@ def test_contexts_speakers_and_pairs_are_averaged_in_turn():
     assert result.error == 0.1875
 
 
+def test_pairs_of_speakers_count_the_same_however_many_contexts_they_share():
+    items = [item for context in "12" for item in of(0, phone="a", context=context) + of(1, phone="b", context=context)]
+    items += of(1, phone="a", speaker="t", context="1") + of(0, phone="b", speaker="t", context="1")
+    items += [item for context in "12" for item in of(0, phone="a", speaker="u", context=context)]
+    # A and B of s: X of u is right in both contexts, X of t wrong in its one; A and B of t: X of s and of u are wrong
+    assert abx(items, across=True).pairs == {("a", "b"): 3 / 4, ("b", "a"): 1}
+
+
 def test_a_phone_with_many_tokens_is_thinned_evenly():
     items = of(*range(100), phone="a") + of(0, phone="b")
     result = abx(items, most=4)
@@ -156,6 +183,103 @@ def test_segments_of_a_store(tmp_path):
     assert [s.phone for s in store_segments(store, 0, leave_out={"a"})] == ["b"]
     with pytest.raises(InputError, match="no codebook"):
         store_segments(store, "L9")
+
+
+def slow_abx(items, across):
+    """The definition, triple by triple: X is of A's phone, B of another; all of one context; nested means."""
+
+    def far(one, other):
+        costs = [[float(a != b) for b in other.frames] for a in one.frames]
+        return plain_dtw(np.array(costs))
+
+    cells = {}
+    for a, b, x in product(items, repeat=3):
+        one_speaker = a.speaker == b.speaker and (a.speaker != x.speaker if across else a.speaker == x.speaker)
+        if a is not x and a.phone == x.phone != b.phone and a.context == b.context == x.context and one_speaker:
+            wrong = (far(a, x) > far(b, x)) + 0.5 * (far(a, x) == far(b, x))
+            pair = cells.setdefault((a.phone, b.phone), {}).setdefault((a.speaker, x.speaker), {})
+            pair.setdefault(a.context, []).append(wrong)
+    contexts = {
+        pair: [np.mean([np.mean(wrongs) for wrongs in by_context.values()]) for by_context in by_speaker.values()]
+        for pair, by_speaker in cells.items()
+    }
+    return {pair: np.mean(speakers) for pair, speakers in contexts.items()}
+
+
+codes = st.lists(st.integers(0, 2), min_size=1, max_size=3).map(np.array)
+somebody = st.builds(Segment, codes, st.sampled_from("ab"), st.sampled_from("stu"), st.sampled_from("12"))
+
+
+@pytest.mark.parametrize("across", [False, True])
+@given(st.lists(somebody, min_size=6, max_size=14))
+def test_errors_are_those_of_the_definition(across, items):
+    expected = slow_abx(items, across)
+    if not expected:
+        with pytest.raises(InputError, match="no triple"):
+            abx(items, across=across)
+        return
+    found = abx(items, across=across)
+    assert dict(found.pairs) == pytest.approx(expected)
+    assert found.error == pytest.approx(np.mean(list(expected.values())))
+
+
+@given(st.lists(somebody, min_size=6, max_size=14), st.permutations(range(3)), st.randoms(use_true_random=False))
+def test_neither_the_names_of_codes_nor_the_order_of_segments_matters(items, names, random):
+    renamed = [Segment(np.array(names)[item.frames], item.phone, item.speaker, item.context) for item in items]
+    random.shuffle(renamed)
+    if slow_abx(items, False):
+        assert abx(renamed).error == pytest.approx(abx(items).error)
+
+
+def test_turned_and_longer_vectors_are_as_far_apart():
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
+    for distance in (cosine, angular):
+        turned = [Segment(7 * item.frames @ turn, item.phone, item.speaker, item.context) for item in waves()]
+        assert abx(turned, distance=distance).error == pytest.approx(abx(waves(), distance=distance).error)
+
+
+def speak(folder, **fields):
+    """Two recordings of four phones, two tones twice, 0.2 s each, and one without phones; their corpus."""
+    time = torch.arange(3200) / 16000
+    tones = [0.3 * torch.sin(2 * torch.pi * hertz * time) for hertz in (300, 2000, 300, 2000)]
+    lines = []
+    for name, speaker in (("one", "s"), ("two", "t"), ("none", "s")):
+        write(folder / f"{name}.wav", Audio.of([torch.cat(tones)], 16000))
+        phones = [[0.2, "a"], [0.4, "b"], [0.6, "a"], [0.8, "b"]] if name != "none" else None
+        lines.append({"path": f"{name}.wav", "id": name, "speaker": speaker, "phones": phones} | fields)
+    (folder / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return Corpus.of(folder / "all.jsonl")
+
+
+def test_features_of_a_corpus(tmp_path):
+    corpus, extractor = speak(tmp_path), LogMel()
+    found = corpus_segments(corpus, extractor)
+    assert [(item.phone, item.speaker) for item in found] == [*product("abab", "s"), *product("abab", "t")]
+    frames = extractor.extract(read(tmp_path / "one.wav")).utterance(0)[0].numpy()
+    assert all(np.array_equal(item.frames, frames[i * 20 : i * 20 + 20]) for i, item in enumerate(found[:4]))
+    assert abx(found).error == abx(found, across=True).error == 0
+    assert [item.phone for item in corpus_segments(corpus, extractor, "logmel", leave_out={"a"})] == list("bbbb")
+    with pytest.raises(InputError, match="no layer 'L9'") as wrong:
+        corpus_segments(corpus, extractor, "L9")
+    assert wrong.value.hint == "there are logmel"
+
+
+def test_features_and_units_have_the_same_segments(tmp_path):
+    corpus, extractor = speak(tmp_path), LogMel(hop_length=320)
+    units = UnitTokenizer(extractor, [KMeans(torch.linspace(-18, -2, 5)[:, None].repeat(1, 80))])
+    tokenize(corpus, units, tmp_path / "tokens")
+    ours, theirs = corpus_segments(corpus, extractor), store_segments(TokenStore.open(tmp_path / "tokens"), 0)
+    key = [(item.phone, item.speaker, len(item.frames)) for item in ours]
+    assert key == [(item.phone, item.speaker, len(item.frames)) for item in theirs] and len(key) == 8
+    for one, other in zip(ours, theirs, strict=True):
+        assert units.quantizers[0].encode(torch.tensor(one.frames))[:, 0].tolist() == other.frames.tolist()
+
+
+def test_recordings_that_cannot_be_read_are_not_left_out_in_silence(tmp_path):
+    corpus = speak(tmp_path)
+    (tmp_path / "two.wav").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match="1 of 2 recordings with phones cannot be read"):
+        corpus_segments(corpus, LogMel())
 
 
 def waves():

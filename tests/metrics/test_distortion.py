@@ -30,7 +30,7 @@ def test_laws(metric) -> None:
     check_metric(metric, higher_is_better=True)
 
 
-@pytest.mark.parametrize("decibels", [-5.0, 20.0, 40.0])
+@pytest.mark.parametrize("decibels", [-5.0, 10.0, 40.0])
 def test_noise_of_a_known_level_gives_that_ratio(decibels: float) -> None:
     wave = sing(2.0).astype(np.float64)
     noisy = one(at_snr(wave, decibels))
@@ -60,7 +60,8 @@ def test_sdr_is_a_projection_on_512_delays() -> None:
     wave, other = random.standard_normal(900), random.standard_normal(900)
     delayed = np.stack([np.concatenate([np.zeros(lag), wave, np.zeros(511 - lag)]) for lag in range(512)], axis=1)
     goal = np.concatenate([other, np.zeros(511)])
-    target = delayed @ np.linalg.lstsq(delayed, goal, rcond=None)[0]
+    basis = np.linalg.qr(delayed)[0]
+    target = basis @ (basis.T @ goal)
     expected = 10 * np.log10((target @ target) / ((goal - target) @ (goal - target)))
     assert sdr(one(wave), one(other)).mean == pytest.approx(expected, abs=1e-9)
 

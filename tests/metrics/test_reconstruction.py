@@ -83,6 +83,12 @@ def test_a_bad_item_fails_alone(metric):
     assert math.isfinite(scores.mean)
 
 
+def test_a_judge_that_gives_no_number_has_failed():
+    wave = one(speechlike())
+    scores = metrics.score_each(wave, wave, lambda *_: math.nan)
+    assert scores.failures == {0: "the metric gives no number"} and scores.count == 0
+
+
 def test_audio_that_cannot_be_compared_is_refused():
     wave = speechlike()
     with pytest.raises(InputError, match="16000 Hz"):

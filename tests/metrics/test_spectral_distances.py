@@ -96,6 +96,16 @@ def test_mel_cepstral_distortion_by_hand() -> None:
     assert distances.cepstrum(2 * mel).abs().max() < 1e-12
 
 
+def test_mel_cepstral_distortion_of_a_filter_by_hand() -> None:
+    """The same ripple as a filter of sound: 5 dB times a cosine along the mel scale of 40 bands up to 8 kHz."""
+    wave = white(32000)
+    mel = np.log10(1 + np.fft.rfftfreq(len(wave), 1 / 16000) / 700) / np.log10(1 + 8000 / 700)
+    ripple = 10 ** (5 / 20 * np.cos(math.pi / 40 * 3 * (41 * mel - 0.5)))
+    filtered = np.fft.irfft(np.fft.rfft(wave) * ripple)
+    found = distances.mel_cepstral_distortion(one(wave), one(filtered)).mean
+    assert found == pytest.approx(5 / math.sqrt(2), rel=0.02)  # bands are wide, and average over the ripple
+
+
 def test_mel_cepstral_distortion_is_the_formula() -> None:
     x, y = sing(0.4).astype(np.float64), sing(0.4, seed=1).astype(np.float64)
     ours, theirs = (

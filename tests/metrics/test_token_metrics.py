@@ -133,6 +133,30 @@ def test_pnmi_by_hand():
     assert metrics.pnmi(table) == pytest.approx(2 - joint, abs=1e-12)
 
 
+def test_purity_and_mutual_information_of_a_published_example():
+    # Manning, Raghavan and Schuetze 2008, "Introduction to Information Retrieval", figure 16.4 and table 16.2
+    crosses, circles, diamonds = {1: 5, 2: 1, 3: 2}, {1: 1, 2: 4}, {2: 1, 3: 3}
+    classes = {"x": crosses, "o": circles, "d": diamonds}
+    table = Counter({(code, name): n for name, codes in classes.items() for code, n in codes.items()})
+    assert metrics.phone_purity(table) == pytest.approx(0.71, abs=0.005)
+    # theirs is normalized by the mean of both entropies: the harmonic mean of PNMI and of its counterpart for codes
+    turned = Counter({(name, code): n for (code, name), n in table.items()})
+    assert 2 / (1 / metrics.pnmi(table) + 1 / metrics.pnmi(turned)) == pytest.approx(0.36, abs=0.005)
+
+
+@settings(deadline=None, max_examples=30)
+@given(tables, st.permutations(range(6)))
+def test_names_do_not_matter_and_merging_codes_never_tells_more(table, names):
+    renamed = {(names[code], label): n for (code, label), n in table.items()}
+    merged = Counter()
+    for (code, label), n in table.items():
+        merged[code // 2, label] += n
+    for metric in (metrics.pnmi, metrics.phone_purity):
+        assert metric(renamed) == metric(table)
+        assert metric(merged) <= metric(table) + 1e-12
+    assert metrics.cluster_purity(merged) >= metrics.cluster_purity(table)
+
+
 def test_pnmi_of_independent_and_of_determined_phones():
     assert metrics.pnmi(Counter({(c, p): 5 for c in range(3) for p in "ab"})) == pytest.approx(0, abs=1e-12)
     assert metrics.pnmi(Counter({(0, "a"): 7, (1, "a"): 2, (2, "b"): 5, (3, "c"): 11})) == 1

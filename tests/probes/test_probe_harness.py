@@ -12,6 +12,7 @@ import torch
 
 from tests.probes.toys import SPEC, classes, entry, store, texts
 from vocable.errors import InputError, SpecError
+from vocable.metrics.transcripts import normalized
 from vocable.probes import (
     Classification,
     Epoch,
@@ -26,7 +27,6 @@ from vocable.probes import (
 )
 from vocable.probes.material import code_layers
 from vocable.probes.splits import hold_out
-from vocable.probes.tasks import normalized
 from vocable.store import TokenStore
 from vocable.types import Codebook, TokenSpec
 

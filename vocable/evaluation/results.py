@@ -83,6 +83,7 @@ class System:
     "sounds" files that another program made. bitrate: raw bit/s, None for the original or where it is unknown.
     sounds: the folder of its sound files, relative to the evaluation's; None for the original. suffix: of those files,
     each named after its item's id (`vocable.files.inside`). facts: label -> value, to be shown. scores: by metric.
+    store: that of its tokens, relative to the evaluation's folder; others may share it. None for what has no tokens.
     """
 
     name: str
@@ -93,11 +94,15 @@ class System:
     facts: Mapping[str, str]
     tokens: TokenFigures | None
     scores: Mapping[str, Column]
+    store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A whole comparison: the original is the first system. facts: of corpus, machine and versions, to be shown."""
+    """A whole comparison: the original is the first system. facts: of corpus, machine and versions, to be shown.
+
+    left_out: id -> why, of recordings that could not be read at all, and that no system is judged on.
+    """
 
     title: str
     items: tuple[Item, ...]
@@ -105,6 +110,7 @@ class Evaluation:
     systems: tuple[System, ...]
     facts: Mapping[str, str]
     commands: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes evaluation.json into the folder, whole or not at all."""
@@ -125,6 +131,7 @@ class Evaluation:
                 systems=tuple(_system(system) for system in told["systems"]),
                 facts=told["facts"],
                 commands=tuple(told["commands"]),
+                left_out=told["left_out"],
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise ArtifactError(f"expected an evaluation in {folder}, got {problem}") from problem

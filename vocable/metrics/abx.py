@@ -9,9 +9,13 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from vocable.corpus import Corpus
 from vocable.errors import InputError
 from vocable.metrics.tokens import frame_centres, phones_of
+from vocable.progress import Progress
 from vocable.store import TokenStore
+from vocable.tokenizers.gathering import Reading, extract_corpus
+from vocable.types import FeatureExtractor
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _PAIRS_AT_ONCE = 2048
@@ -81,6 +85,48 @@ def store_segments(
         codes = entry.codes[index]
         found += segments(codes, phones, centres, speaker=speaker, in_context=in_context, leave_out=leave_out)
     return found
+
+
+def corpus_segments(
+    corpus: Corpus,
+    extractor: FeatureExtractor,
+    layer: int | str = 0,
+    *,
+    labels: str = "phones",
+    in_context: bool = False,
+    leave_out: Collection[str] = (),
+    reading: Reading | None = None,
+) -> list[Segment]:
+    """The `segments` of all recordings of a corpus that have `labels`, in frames [T, D] of one layer of an extractor.
+
+    What `store_segments` is for units, for the features that they are made of: the bound to compare units with. All
+    frames are held in memory. InputError if there is no such layer, a recording cannot be read, or labels are not
+    [[end_seconds, phone], ...] in order of time.
+    """
+    column = _layer(extractor, layer)
+    labelled = {one.id: (one, phones) for one in corpus if (phones := phones_of(one.id, one.fields, labels))}
+    progress, windows = Progress(len(labelled)), defaultdict[str, dict[int, np.ndarray]](dict)
+    wanted = Corpus(one for one, _ in labelled.values())
+    for piece, frames in extract_corpus(wanted, extractor, progress, reading or Reading()):
+        windows[piece.utterance.id][piece.index] = frames[column].numpy()
+    if progress.failed:
+        raise InputError(f"{progress.failed} of {len(labelled)} recordings with {labels} cannot be read")
+    found = []
+    for name, parts in sorted(windows.items()):
+        utterance, phones = labelled[name]
+        vectors = np.concatenate([parts[index] for index in sorted(parts)])
+        centres = frame_centres(extractor, len(vectors)).numpy()
+        speaker = str(utterance.fields.get("speaker", ""))
+        found += segments(vectors, phones, centres, speaker=speaker, in_context=in_context, leave_out=leave_out)
+    return found
+
+
+def _layer(extractor: FeatureExtractor, layer: int | str) -> int:
+    places = dict(zip(extractor.layers, range(len(extractor.layers)), strict=True))
+    place = places.get(layer) if isinstance(layer, str) else layer
+    if place is None or not 0 <= place < len(places):
+        raise InputError(f"no layer {layer!r}", hint=f"there are {', '.join(places)}")
+    return place
 
 
 # Distances of frames, for P pairs of segments at once: [P, n] and [P, m], or [P, n, D] and [P, m, D], to [P, n, m]

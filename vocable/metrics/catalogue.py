@@ -1,55 +1,31 @@
-"""The metrics of reconstruction by name: what each is, in which unit, and which way is better."""
+"""The metrics of reconstruction by name: what each is, in which unit, and which way is better. Judges stand beside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
 
 from vocable.errors import InputError
 from vocable.metrics import perceptual, pitch_errors, reconstruction, spectral_distances
-from vocable.metrics.reconstruction import Scores
-from vocable.types import Audio
+from vocable.metrics.judges import JUDGES, is_judge, judge_named
+from vocable.metrics.metric import Metric
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric: `function` of original and resynthesis, both mono and at one rate.
-
-    unit: empty where there is none. needs: the pip extra that it takes, if any. version: grows whenever values change.
-    library: the package that computes it, whose release is part of what the values are.
-    level_free: whether a change of level leaves the score as it is, up to what a judge of pitch or quality makes of it.
-    """
-
-    name: str
-    function: Callable[[Audio, Audio], Scores]
-    unit: str
-    higher_is_better: bool
-    what: str
-    needs: str | None = None
-    version: int = 1
-    library: str | None = None
-    level_free: bool = False
-
-    @property
-    def identity(self) -> str:
-        """Name, version and the library's release: equal identities give equal scores."""
-        return f"{self.name}/{self.version}" + (f"/{self.library}-{_release(self.library)}" if self.library else "")
+__all__ = ["METRICS", "Metric", "metrics_named"]
 
 
 def metrics_named(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names, each once. InputError if one is unknown."""
-    names = list(dict.fromkeys(names))
-    if unknown := [name for name in names if name not in METRICS]:
-        raise InputError(f"no metric {unknown[0]!r}", hint=f"there are {', '.join(METRICS)}")
-    return [METRICS[name] for name in names]
+    """The metrics and judges of these names, each once.
+
+    InputError if one is unknown, ArtifactError if a judge's folder does not hold what it should.
+    """
+    return [_named(name) for name in dict.fromkeys(names)]
 
 
-def _release(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "missing"
+def _named(name: str) -> Metric:
+    if is_judge(name):
+        return judge_named(name)
+    if name not in METRICS:
+        raise InputError(f"no metric {name!r}", hint=f"there are {', '.join((*METRICS, *JUDGES))}")
+    return METRICS[name]
 
 
 _ALL = (
@@ -69,6 +45,7 @@ _ALL = (
         True,
         "PESQ, narrow band at 8 kHz",
         needs="metrics",
+        version=2,
         library="pesq",
         level_free=True,
     ),
@@ -79,6 +56,7 @@ _ALL = (
         True,
         "PESQ, wide band at 16 kHz",
         needs="metrics",
+        version=2,
         library="pesq",
         level_free=True,
     ),
@@ -105,4 +83,4 @@ _ALL = (
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
-"""All of them by name, in the order in which tables show them."""
+"""All but the judges by name, in the order in which tables show them."""

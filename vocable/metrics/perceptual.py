@@ -13,18 +13,17 @@ from vocable.metrics.reconstruction import NotScored, Scores, require_sound, sco
 from vocable.types import Audio
 
 STRETCH = 19.0  # seconds that are judged at once
-_NO_SPEECH = "PESQ finds no speech"
 
 
 def pesq_nb(reference: Audio, estimate: Audio) -> Scores:
     """PESQ of narrow-band audio (ITU-T P.862.1) at 8 kHz: 1.0 to 4.55 MOS-LQO, higher is better.
 
     Brings both to one level and aligns them itself: neither level nor a delay matters much. Other rates are resampled.
-    Fails where either signal is silent or holds no speech.
+    Fails where either signal is silent or too short, or the original holds no speech.
 
-    Audio of more than 19 s is cut into equal stretches of at most that; the score is the mean of those with speech. The
-    ITU's program, which the package `pesq` wraps, overwrites its memory where it finds more than 50 utterances, which
-    19 s cannot hold.
+    Audio of more than 19 s is cut into equal stretches of at most that; the score is the mean of those in which the
+    original speaks, and there is none if PESQ hears nothing in the resynthesis of one. The ITU's program, which the
+    package `pesq` wraps, overwrites its memory where it finds more than 50 utterances, which 19 s cannot hold.
 
     MissingDependencyError without the package; the ITU's licence for its program limits commercial use.
     """
@@ -40,15 +39,25 @@ def _pesq(x: Tensor, y: Tensor, sample_rate: int, judge_rate: int, mode: str) ->
     require_sound(x, y)
     both = resample(Audio.of([x, y], sample_rate), judge_rate).samples[:, 0].double()
     count = math.ceil(both.shape[1] / (STRETCH * judge_rate))
-    answers = [_judged(stretch, judge_rate, mode) for stretch in torch.tensor_split(both, count, dim=1)]
-    scores = [answer for answer in answers if isinstance(answer, float)]
+    stretches = torch.tensor_split(both, count, dim=1)
+    answers = [_judged(stretch[0], stretch[1], judge_rate, mode) for stretch in stretches]
+    scores = [answer for answer in answers if answer is not None]
     if not scores:
-        raise NotScored(str(answers[0]))
+        raise NotScored("PESQ finds no speech")
     return math.fsum(scores) / len(scores)
 
 
-def _judged(both: Tensor, judge_rate: int, mode: str) -> float | str:
-    """The score of a stretch [2, n], or why it has none."""
+def _judged(original: Tensor, resynthesis: Tensor, rate: int, mode: str) -> float | None:
+    """The score of a stretch, or None where the original holds no speech."""
+    score = _asked(original, resynthesis, rate, mode)
+    # a stretch may be left out for what the original is, never for what became of it
+    if score is None and _asked(original, original, rate, mode) is not None:
+        raise NotScored("PESQ hears nothing in the resynthesis where the original speaks")
+    return score
+
+
+def _asked(x: Tensor, y: Tensor, rate: int, mode: str) -> float | None:
+    """What the package says of a stretch, or None where it finds nothing to compare."""
     try:
         from pesq import BufferTooShortError, NoUtterancesError, pesq
     except ImportError as problem:
@@ -56,9 +65,8 @@ def _judged(both: Tensor, judge_rate: int, mode: str) -> float | str:
             "PESQ is computed by the package pesq, which is not installed", hint="pip install 'vocable[metrics]'"
         ) from problem
     try:
-        # the package divides by the peak
-        return float(pesq(judge_rate, *both.numpy(), mode)) if bool(both.any()) else _NO_SPEECH
-    except NoUtterancesError:
-        return _NO_SPEECH
-    except BufferTooShortError:
-        return "less than 0.25 s, too short for PESQ"
+        return float(pesq(rate, x.numpy(), y.numpy(), mode)) if bool(x.any()) else None
+    except (NoUtterancesError, ValueError):  # the latter of a resynthesis whose power is nothing, by which it divides
+        return None
+    except BufferTooShortError as problem:
+        raise NotScored("less than 0.25 s, too short for PESQ") from problem

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from operator import mul
 
 import numpy as np
 import torch
@@ -41,10 +42,15 @@ class NotScored(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of a batch: values [B] (float64), NaN where an item failed, and the reason of every failure by index."""
+    """Scores of a batch: values [B] (float64), NaN where an item failed, and the reason of every failure by index.
+
+    weights: [B] what each item counts in a mean, such as the words of which its score is the share that is wrong; None
+    where all count alike. Those of failed items are not looked at.
+    """
 
     values: Tensor
     failures: Mapping[int, str]
+    weights: Tensor | None = None
 
     @property
     def failed(self) -> int:
@@ -57,19 +63,38 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Mean over the items that have a score; NaN if there is none."""
-        kept = [value for index, value in enumerate(self.values.tolist()) if index not in self.failures]
-        return math.fsum(kept) / len(kept) if kept else math.nan
+        """Mean over the items that have a score, by their weights if they have any; NaN if there is none.
+
+        NaN as well where scores are infinite in both directions.
+        """
+        values, weights = (part.tolist() for part in self.scored)
+        if math.inf in values and -math.inf in values:
+            return math.nan
+        if self.weights is None:
+            return math.fsum(values) / len(values) if values else math.nan
+        total = math.fsum(weights)
+        return math.fsum(map(mul, values, weights)) / total if total else math.nan
+
+    @property
+    def scored(self) -> tuple[Tensor, Tensor]:
+        """Values and weights of the items that have a score, weights of one where there are none."""
+        kept = torch.tensor([index not in self.failures for index in range(len(self.values))], dtype=torch.bool)
+        weights = torch.ones_like(self.values) if self.weights is None else self.weights
+        return self.values[kept], weights[kept]
 
     @classmethod
     def join(cls, parts: Iterable[Scores]) -> Scores:
-        """The scores of several batches as those of one, in order."""
+        """The scores of several batches as those of one, in order; what has no weights counts one an item."""
         parts = list(parts)
         starts = accumulate((len(part.values) for part in parts), initial=0)
         failures = {
             start + i: why for start, part in zip(starts, parts, strict=False) for i, why in part.failures.items()
         }
-        return cls(torch.cat([torch.empty(0, dtype=torch.float64), *(part.values for part in parts)]), failures)
+        nothing = torch.empty(0, dtype=torch.float64)
+        weighted = any(part.weights is not None for part in parts)
+        weights = [torch.ones_like(part.values) if part.weights is None else part.weights for part in parts]
+        values = torch.cat([nothing, *(part.values for part in parts)])
+        return cls(values, failures, torch.cat([nothing, *weights]) if weighted else None)
 
 
 def stoi(reference: Audio, estimate: Audio) -> Scores:
@@ -116,7 +141,8 @@ def mel_distance(reference: Audio, estimate: Audio) -> Scores:
     """Mean absolute difference of log-mel magnitudes in dB over three resolutions; 0 for equal audio, lower is better.
 
     The multi-scale mel distance of Kumar et al. 2023 (DAC), with windows fixed in seconds (`MEL_RESOLUTIONS`) and
-    magnitudes relative to a full-scale sinusoid, floored at -100 dB. Level and delay matter.
+    magnitudes relative to a full-scale sinusoid, floored at -100 dB. Level and delay matter, the sign does not. Silence
+    is a spectrum at the floor, and scored: 0 against silence, tens of dB against speech.
     """
     return score_each(reference, estimate, _mel_distance)
 
@@ -140,7 +166,7 @@ def mel_spectrogram(wave: Tensor, sample_rate: int, *, window: float, hop: float
     window, hop: seconds; the Hann window is zero-padded to a power of two, frame t is centred on sample t * hop.
     top: Hz of the upper edge of the highest band; bands beyond half the sample rate are zero.
     """
-    size, step = round(window * sample_rate), round(hop * sample_rate)
+    size, step = max(1, round(window * sample_rate)), max(1, round(hop * sample_rate))
     hann = torch.hann_window(size, dtype=wave.dtype)
     fft_size = 1 << (size - 1).bit_length()
     spectrum = torch.stft(wave, fft_size, step, size, hann, center=True, pad_mode="constant", return_complex=True)
@@ -163,7 +189,8 @@ def score_each(reference: Audio, estimate: Audio, judge: Callable[[Tensor, Tenso
     """What `judge` says of each pair of waveforms [N] (float64, CPU) and their rate, or why it raised NotScored.
 
     Operations run on one thread: how they are split moves the last bits. InputError unless the two are as many mono
-    items at one rate; an item whose lengths differ, or that is empty or not finite, fails.
+    items at one rate; an item whose lengths differ, or that is empty or not finite (as float32), fails, and so does one
+    of which `judge` says NaN.
     """
     require_comparable(reference, estimate)
     values = torch.full((len(reference),), math.nan, dtype=torch.float64)
@@ -171,7 +198,7 @@ def score_each(reference: Audio, estimate: Audio, judge: Callable[[Tensor, Tenso
     with one_thread_each():
         for index in range(len(reference)):
             try:
-                values[index] = judge(*_pair(reference, estimate, index), reference.sample_rate)
+                values[index] = _number(judge(*_pair(reference, estimate, index), reference.sample_rate))
             except NotScored as reason:
                 failures[index] = str(reason)
     return Scores(values, failures)
@@ -189,19 +216,26 @@ def require_comparable(reference: Audio, estimate: Audio) -> None:
         raise InputError("expected mono audio, got more channels", hint="mix the channels before they are compared")
 
 
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise NotScored("the metric gives no number")
+    return value
+
+
 def _pair(reference: Audio, estimate: Audio, index: int) -> tuple[Tensor, Tensor]:
     x, y = (audio.waveform(index)[0].detach().cpu().double() for audio in (reference, estimate))
     if len(x) != len(y):
         raise NotScored(f"{len(x)} samples in the original, {len(y)} in the resynthesis")
     if not len(x):
         raise NotScored("no samples")
-    if not bool(x.isfinite().all() and y.isfinite().all()):
+    # what only float64 can hold is no sound, and squares of it overflow
+    if not bool(x.float().isfinite().all() and y.float().isfinite().all()):
         raise NotScored("samples that are not finite numbers")
     return x, y
 
 
 def require_sound(x: Tensor, y: Tensor) -> None:
-    """NotScored where either waveform is silent."""
+    """NotScored where either waveform is silent: never further than `SILENCE` from its mean, so a constant is, too."""
     for name, wave in (("original", x), ("resynthesis", y)):
         if float((wave - wave.mean()).abs().max()) < SILENCE:
             raise NotScored(f"the {name} is silent")

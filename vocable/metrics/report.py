@@ -114,7 +114,7 @@ def render_page(
         "commands": list(commands),
         "layers": list((layers or {}).items()),
     }
-    return fill(template("page.html"), {"TITLE": escape(title), "DATA": _json(data)})
+    return fill(template("page.html"), {"TITLE": escape(title), "DATA": as_json(data)})
 
 
 def template(name: str) -> str:
@@ -143,7 +143,8 @@ def _policy(page: str) -> str:
     return f"default-src 'none'; {source('style')}; {source('script')}; {rest}"
 
 
-def _json(data: Any) -> str:
+def as_json(data: Any) -> str:
+    """Data as it may stand in a script element of a page. ValueError for NaN and infinities."""
     # inside a script element only `<` could end it; `>` and `&` are escaped for readers less careful than a browser
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

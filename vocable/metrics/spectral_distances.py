@@ -37,7 +37,7 @@ def log_spectral_distance(reference: Audio, estimate: Audio) -> Scores:
     """Log-spectral distance in dB; 0 for equal audio, lower is better; level and delay matter.
 
     The mean over frames of sqrt(mean over bins of (20 lg |X| - 20 lg |Y|)^2) (Gray and Markel 1976), in windows of
-    32 ms every 8 ms.
+    32 ms every 8 ms. Silence is a spectrum at the floor, and scored.
     """
     return score_each(reference, estimate, _log_spectral_distance)
 
@@ -99,7 +99,7 @@ def _mel_cepstral_distortion(x: Tensor, y: Tensor, sample_rate: int) -> float:
 
 def _magnitudes(x: Tensor, y: Tensor, sample_rate: int, window: float, hop: float) -> Tensor:
     """Magnitudes [2, bins, 1 + N // hop], at least the floor; frame t is centred on sample t * hop."""
-    size, step = round(window * sample_rate), round(hop * sample_rate)
+    size, step = max(1, round(window * sample_rate)), max(1, round(hop * sample_rate))
     hann = torch.hann_window(size, dtype=torch.float64)
     fft_size = 1 << (size - 1).bit_length()
     waves = torch.stack([x, y])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vocable.errors import InputError
 from vocable.metrics.robustness import edit_distance
+from vocable.metrics.transcripts import normalized
 from vocable.probes.material import Item
 from vocable.probes.network import Answer
 from vocable.probes.scores import Figure, equal_error_rate, figure, mean_recall, ratio
@@ -236,12 +237,6 @@ class _Texts:
             return figure([ratio(seed, wholes) for seed in edits], len(texts))
 
         return {"character error rate": rate(list), "word error rate": rate(str.split)}
-
-
-def normalized(text: str) -> str:
-    """Lower case; letters, digits and apostrophes, the rest one space at most."""
-    kept = "".join(char if char.isalnum() or char == "'" else " " for char in text.lower().replace("’", "'"))
-    return " ".join(kept.split())
 
 
 def _having(items: Mapping[str, Item], label: str) -> list[tuple[str, Item]]:
