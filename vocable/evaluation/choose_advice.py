@@ -23,11 +23,7 @@ UNITS, MANIFEST = "units", "train.jsonl"
 
 def rule(question: Question) -> str:
     """How the choice is made, in one sentence."""
-    how = (
-        f"by the 95 % interval of the difference, paired bootstrap over {len(question.split.test):,} test recordings"
-        if question.paired
-        else "told by whether 95 % intervals overlap, as outcomes of single recordings were not paired"
-    )
+    how = f"by the 95 % interval of the difference, paired bootstrap over {len(question.split.test):,} test recordings"
     return (
         f"Rule: of the candidates whose {question.measure} is not worse than the best one's by more than chance "
         f"({how}), the one with the fewest bit/s; among equals the one with fewer units, then with the better score."

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vocable.evaluation.choose_scores import PNMI, Score
+from vocable.evaluation.choose_scores import PNMI
+from vocable.probes import Figure
 
 COLUMNS = ("features", "quantizer", "units", "bit/s", "score", "seeds", "")
 """Of the table; "score" stands for the measure."""
@@ -35,7 +36,7 @@ class Row:
     units: int | None
     bitrate: float | None
     frame_rate: float
-    score: Score
+    score: Figure
     seconds: float
     as_good: bool = False
 
@@ -166,7 +167,7 @@ def number(value: float, measure: str) -> str:
     return f"{value:.3f}" if measure == PNMI else f"{100 * value:.1f}"
 
 
-def shown(score: Score, measure: str) -> str:
+def shown(score: Figure, measure: str) -> str:
     """A score with its interval as text."""
     value, low, high = (number(each, measure) for each in (score.value, score.low, score.high))
     return f"{value}{'' if measure == PNMI else ' %'} ({low} to {high})"

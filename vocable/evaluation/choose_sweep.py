@@ -18,9 +18,9 @@ from vocable.errors import ArtifactError
 from vocable.evaluation.choose_candidates import Candidate, fit
 from vocable.evaluation.choose_frames import StoredFrames
 from vocable.evaluation.choose_results import Row
-from vocable.evaluation.choose_scores import Question, Score
+from vocable.evaluation.choose_scores import Question
 from vocable.files import write_atomic
-from vocable.probes import Material
+from vocable.probes import Figure, Material
 from vocable.probes.material import Item, Layer
 from vocable.quantizers import quantizer_config, quantizer_from, quantizer_tensors
 from vocable.types import Codebook, FeatureExtractor, Quantizer, TokenSpec
@@ -85,7 +85,7 @@ class Sweep:
         """A candidate with its score, and whether that was there already."""
         source = self.sources[candidate.features]
 
-        def judged() -> tuple[Score, float]:
+        def judged() -> tuple[Figure, float]:
             found, began = self.fit(candidate), time.monotonic()
             score = self.question.judge(self._codes(candidate, found.quantizer), source.clock)
             return score, found.seconds + time.monotonic() - began
@@ -99,7 +99,7 @@ class Sweep:
         """The same of the frames themselves."""
         source = self.sources[features]
 
-        def judged() -> tuple[Score, float]:
+        def judged() -> tuple[Figure, float]:
             began, rows = time.monotonic(), source.frames.layer(layer)
             columns = Layer(layer, tuple(range(source.extractor.dim)))
             score = self.question.judge(self._material(source, rows, columns), source.clock)
@@ -149,7 +149,7 @@ class Sweep:
         items = {name: Item(name, rows[source.frames.places[name]], item.fields) for name, item in self._items.items()}
         return Material(layer.name, (layer,), items, source.frame_rate)
 
-    def _kept(self, key: list[Any], judged: Callable[[], tuple[Score, float]]) -> tuple[Score, float, bool]:
+    def _kept(self, key: list[Any], judged: Callable[[], tuple[Figure, float]]) -> tuple[Figure, float, bool]:
         """The score under this key for what is asked, its seconds, and whether it was there."""
         file = self.work / "scores" / f"{digest([key, self._asked])}.json"
         if file.exists():
@@ -164,11 +164,11 @@ def digest(values: Any) -> str:
     return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _read_score(file: Path) -> tuple[Score, float]:
+def _read_score(file: Path) -> tuple[Figure, float]:
     try:
         told = json.loads(file.read_bytes())
         value, low, high = (float(told["score"][name]) for name in ("value", "low", "high"))
         seeds, resampled = (tuple(map(float, told["score"][name])) for name in ("seeds", "resampled"))
-        return Score(value, low, high, seeds, resampled), float(told["seconds"])
+        return Figure(value, low, high, seeds, resampled), float(told["seconds"])
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ArtifactError(f"{file} is damaged: {problem}", hint=_ANEW) from problem

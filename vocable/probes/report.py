@@ -46,8 +46,12 @@ class ProbeReport:
     rows: tuple[ProbeRow, ...]
 
     def to_json(self) -> str:
-        """Plain values; what is not defined is null."""
-        return json.dumps(_plain(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """Plain values, without the resamples; what is not defined is null."""
+        told = asdict(self)
+        for row in told["rows"]:
+            for one in row["figures"].values():
+                del one["resampled"]
+        return json.dumps(_plain(told), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def markdown(self) -> str:
         """A table with a row for each system, and below it what the figures rest on."""

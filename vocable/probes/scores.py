@@ -17,12 +17,25 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The mean over seeds, its 95 % interval by bootstrap over the test recordings, and what each seed gave."""
+    """The mean over seeds, its 95 % interval by bootstrap over the test recordings, and what each seed gave.
+
+    resampled: the mean on each of the resamples, which are the same for every system; empty where nothing was drawn.
+    """
 
     value: float
     low: float
     high: float
     seeds: tuple[float, ...]
+    resampled: tuple[float, ...] = ()
+
+    def not_worse(self, best: Figure, *, higher_is_better: bool) -> bool:
+        """Whether this is as good as the best but for chance: zero is not below the 95 % interval of what it lacks.
+
+        Paired bootstrap (Efron and Tibshirani 1993, chapter 16) over the same test recordings.
+        """
+        sign = 1 if higher_is_better else -1
+        lacks = sign * (np.array(best.resampled) - np.array(self.resampled))
+        return bool(np.nanquantile(lacks, 0.025) <= 0)
 
 
 def figure(statistics: Sequence[Statistic], count: int, *, resamples: int = _RESAMPLES) -> Figure:
@@ -37,10 +50,10 @@ def figure(statistics: Sequence[Statistic], count: int, *, resamples: int = _RES
     means = []
     for _ in range(resamples):
         weights = np.bincount(draw.integers(count, size=count), minlength=count).astype(np.float64)
-        means.append(np.mean([statistic(weights) for statistic in statistics]))
+        means.append(float(np.mean([statistic(weights) for statistic in statistics])))
     kept = [mean for mean in means if not np.isnan(mean)]
     low, high = np.quantile(kept, [0.025, 0.975]) if kept else (np.nan, np.nan)
-    return Figure(float(np.mean(seeds)), float(low), float(high), seeds)
+    return Figure(float(np.mean(seeds)), float(low), float(high), seeds, tuple(means))
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Statistic:
