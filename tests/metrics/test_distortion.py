@@ -8,7 +8,8 @@ import torch
 
 from tests.conftest import sing
 from vocable.errors import InputError
-from vocable.metrics.reconstruction import aligned, sdr, si_sdr, snr
+from vocable.metrics.alignment import aligned
+from vocable.metrics.reconstruction import sdr, si_sdr, snr
 from vocable.testing import check_metric
 from vocable.types import Audio
 

@@ -111,7 +111,7 @@ def test_another_file_version_or_shift_is_computed_anew(pairs, tmp_path: Path, m
     lines = [json.loads(line) for line in cache.read_text().split("\n") if line]
     assert [line[0].split()[2:] for line in lines] == [
         ["snr/1", "0"],
-        ["snr/1", "0.01"],
+        ["snr/1", "0.01/1"],
         ["snr/1", "0"],
         ["snr/2", "0"],
     ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "abx": ("ABX", "Segment", "angular", "corpus_segments", "cosine", "segments", "store_segments", "unequal"),
     "agreement": ("Agreement",),
+    "alignment": ("aligned",),
     "augment": ("Augmentation", "Noise", "PitchShift", "Reverberation", "TimeStretch"),
     "catalogue": ("METRICS", "Metric", "metrics_named"),
     "coding": ("PairEncoding", "Rates", "bitrates", "empirical_bits", "held_out_bits", "pair_encodings"),
@@ -20,7 +21,7 @@ _HOMES = {
     "ngram": ("NGram",),
     "perceptual": ("pesq_nb", "pesq_wb"),
     "pitch_errors": ("f0_rmse", "voicing_error"),
-    "reconstruction": ("NotScored", "Scores", "aligned", "estoi", "mel_distance", "sdr", "si_sdr", "snr", "stoi"),
+    "reconstruction": ("NotScored", "Scores", "estoi", "mel_distance", "sdr", "si_sdr", "snr", "stoi"),
     "report": ("Clip", "write_page"),
     "robustness": ("Robustness", "RobustnessRow", "edit_distance", "unit_edit_distance"),
     "runs": ("CodebookUse", "codebook_use", "deduplicated", "run_lengths"),
@@ -51,6 +52,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 if TYPE_CHECKING:
     from vocable.metrics.abx import ABX, Segment, angular, corpus_segments, cosine, segments, store_segments, unequal
     from vocable.metrics.agreement import Agreement
+    from vocable.metrics.alignment import aligned
     from vocable.metrics.augment import Augmentation, Noise, PitchShift, Reverberation, TimeStretch
     from vocable.metrics.catalogue import METRICS, Metric, metrics_named
     from vocable.metrics.coding import PairEncoding, Rates, bitrates, empirical_bits, held_out_bits, pair_encodings
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from vocable.metrics.ngram import NGram
     from vocable.metrics.perceptual import pesq_nb, pesq_wb
     from vocable.metrics.pitch_errors import f0_rmse, voicing_error
-    from vocable.metrics.reconstruction import NotScored, Scores, aligned, estoi, mel_distance, sdr, si_sdr, snr, stoi
+    from vocable.metrics.reconstruction import NotScored, Scores, estoi, mel_distance, sdr, si_sdr, snr, stoi
     from vocable.metrics.report import Clip, write_page
     from vocable.metrics.robustness import Robustness, RobustnessRow, edit_distance, unit_edit_distance
     from vocable.metrics.runs import CodebookUse, codebook_use, deduplicated, run_lengths

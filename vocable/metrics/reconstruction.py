@@ -1,7 +1,7 @@
 """How close a resynthesis comes to the original, as intelligibility, as a ratio of energies and as a mel spectrum.
 
-Every item is judged alone, sample by sample as it stands: nothing is aligned or brought to a level unless a metric says
-so of itself. One that fails is counted and says why, and is never averaged in.
+Every item is judged alone, sample by sample as it stands: nothing is aligned (`alignment` is for that) or brought to a
+level unless a metric says so of itself. One that fails is counted and says why, and is never averaged in.
 """
 
 from __future__ import annotations
@@ -147,19 +147,6 @@ def mel_distance(reference: Audio, estimate: Audio) -> Scores:
     return score_each(reference, estimate, _mel_distance)
 
 
-def aligned(reference: Audio, estimate: Audio, max_shift: float) -> Audio:
-    """The estimate moved by a constant delay of each item, and cut or filled with zeros to the reference's lengths.
-
-    The delay is that within +-`max_shift` seconds at which the cross-correlation of the two has its largest magnitude,
-    the smallest such. For systems with a delay of their own; no metric calls it. InputError as metrics raise it.
-    """
-    require_comparable(reference, estimate)
-    most = round(max_shift * reference.sample_rate)
-    pairs = [[audio.waveform(index)[0] for audio in (reference, estimate)] for index in range(len(reference))]
-    moved = [_moved(y, _delay(x.cpu().double(), y.cpu().double(), most), len(x)) for x, y in pairs]
-    return Audio.of(moved, reference.sample_rate)
-
-
 def mel_spectrogram(wave: Tensor, sample_rate: int, *, window: float, hop: float, bands: int, top: float) -> Tensor:
     """Mel magnitudes [bands, 1 + N // hop] of a waveform [N]: means of each band, at most 1 for a full-scale sinusoid.
 
@@ -271,20 +258,6 @@ def _solve(matrix: Tensor, vector: Tensor) -> Tensor:
     if int(singular):
         taps = torch.linalg.lstsq(matrix, vector[:, None], driver="gelsd").solution[:, 0]
     return taps
-
-
-def _delay(x: Tensor, y: Tensor, most: int) -> int:
-    """Samples by which y comes after x."""
-    size = 1 << (len(x) + len(y)).bit_length()
-    spectrum = torch.fft.rfft(x, size).conj() * torch.fft.rfft(y, size)
-    found = torch.fft.irfft(spectrum, size).abs()
-    delays = sorted(range(-min(most, len(x)), min(most, len(y)) + 1), key=abs)
-    return delays[int(found[delays].argmax())]
-
-
-def _moved(wave: Tensor, delay: int, length: int) -> Tensor:
-    late = torch.nn.functional.pad(wave, (max(0, -delay), 0))[max(0, delay) :][:length]
-    return torch.nn.functional.pad(late, (0, length - len(late)))
 
 
 def _mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> float:

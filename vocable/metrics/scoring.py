@@ -19,9 +19,10 @@ import torch
 
 from vocable.audio import checksum, read
 from vocable.errors import AudioError, InputError, VocableError
+from vocable.metrics import alignment
 from vocable.metrics.catalogue import metrics_named
 from vocable.metrics.metric import Metric
-from vocable.metrics.reconstruction import Scores, aligned
+from vocable.metrics.reconstruction import Scores
 from vocable.progress import Progress, Watcher, unwatched
 from vocable.types import Audio
 
@@ -88,7 +89,7 @@ def score_pairs(
     workers: processes; 0 for this one. A script that asks for some guards its main program, as multiprocessing says.
     cache: a file of scores, kept by the checksums of both files, the metric and its version; a run that broke off goes
         on where it was. Files that cannot be read are not kept.
-    max_shift: seconds within which a constant delay is looked for and taken away (see `aligned`); 0 leaves it.
+    max_shift: seconds within which a constant delay is looked for and taken away (see `alignment`); 0 leaves it.
     InputError if a metric is unknown or two pairs have one id, MissingDependencyError if a metric's library is missing,
     ArtifactError if the folder of a judge cannot be read.
     """
@@ -176,7 +177,8 @@ class _Kept:
     def _key(self, task: _Task, name: str) -> str:
         sums = " ".join(self._checksum(path) for path in (task.reference, task.estimate))
         said = f" {sha256(task.text.encode()).hexdigest()[:16]}" if self._metrics[name].against_text else ""
-        return f"{sums} {self._identities[name]} {task.max_shift:g}{said}"
+        shift = f"{task.max_shift:g}/{alignment.VERSION}" if task.max_shift else "0"
+        return f"{sums} {self._identities[name]} {shift}{said}"
 
     def _checksum(self, path: Path) -> str:
         if path not in self._sums:
@@ -250,7 +252,7 @@ def _read(task: _Task) -> tuple[Audio, Audio]:
     if abs(lengths[0] - lengths[1]) > (SLACK + task.max_shift) * rate:
         return reference, estimate
     if task.max_shift:
-        return reference, aligned(reference, estimate, task.max_shift)
+        return reference, alignment.aligned(reference, estimate, task.max_shift)
     short = min(lengths)
     return Audio.of([reference.waveform(0)[:, :short]], rate), Audio.of([estimate.waveform(0)[:, :short]], rate)
 
