@@ -5,10 +5,15 @@ Names are imported when they are first used, so that `import vocable` costs noth
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+# oneDNN in torch 2.13 makes noise of bfloat16 convolutions of 8 or 16 channels on Intel's matrix units (AMX), and reads
+# this when it is first used; whoever knows that none are there may set it to AVX512_CORE_AMX and be quicker
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 _HOMES = {
     "vocable.types": ("Audio", "Codebook", "Features", "TokenSpec", "Tokens"),

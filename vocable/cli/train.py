@@ -1,4 +1,4 @@
-"""`vocable train`: tokenizers, vocoders and codecs from a corpus. Its commands are imported when they are asked for."""
+"""`vocable train`: tokenizers, vocoders, codecs, encoders from a corpus. Its commands are imported when asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _COMMANDS = {
     **dict.fromkeys(_QUANTIZERS, "vocable.cli.train_quantizer"),
     "vocoder": "vocable.cli.train_vocoder",
     "codec": "vocable.cli.train_codec",
+    "encoder": "vocable.cli.train_encoder",
 }
 
 
@@ -29,7 +30,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def command() -> None:
-    """Train a tokenizer, a vocoder or a codec on a corpus."""
+    """Train a tokenizer, a vocoder, a codec or an encoder on a corpus."""
 
 
 def parse_layers(text: str | None) -> list[int | str] | None:
