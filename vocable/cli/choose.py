@@ -110,8 +110,8 @@ def command(
     vocable choose aligned.jsonl --phones --clusters 50,100,200 --budget 700 --out choice/
     """
     from vocable.evaluation.choose import choose
-    from vocable.evaluation.choose_scores import HEADS
     from vocable.probes import Recipe
+    from vocable.probes.bodies import HEADS
     from vocable.tokenizers.gathering import Reading
 
     task = _task(label, verify, ctc, phones)

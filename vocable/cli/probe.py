@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vocable.probes.network import Attention
 
 _LINE_SECONDS = 10.0
-_HEADS: dict[str, Head] = {"classification": "linear", "verification": "xvector", "transcription": "bilstm"}
 
 
 @click.command()
@@ -91,6 +90,7 @@ def command(
     """
     from vocable.files import require_absent, write_atomic
     from vocable.probes import Recipe, bounds, probe
+    from vocable.probes.bodies import HEADS
     from vocable.tokenizers.gathering import Reading
 
     task = _task(label, verify, ctc)
@@ -101,7 +101,7 @@ def command(
     if out is not None:
         require_absent(out, overwrite=overwrite)
     recipe = Recipe(
-        head=head or _HEADS[task.kind],
+        head=head or HEADS[task.kind],
         attention=attention,
         seeds=seeds,
         seed=seed,

@@ -18,10 +18,11 @@ from vocable.evaluation.choose_candidates import Candidate, grid
 from vocable.evaluation.choose_frames import StoredFrames
 from vocable.evaluation.choose_page import write_choice_page
 from vocable.evaluation.choose_results import Choice, Row, pick, shown
-from vocable.evaluation.choose_scores import HEADS, Phones, Question, ask
+from vocable.evaluation.choose_scores import Phones, Question, ask
 from vocable.evaluation.choose_sweep import Source, Sweep, digest
 from vocable.files import inside, is_vacant, write_atomic
 from vocable.probes import Recipe, Split, Task, split_by_field, split_by_hash
+from vocable.probes.bodies import HEADS
 from vocable.probes.material import Item
 from vocable.tokenizers.feature_cache import CachePrecision, FeatureCache
 from vocable.tokenizers.gathering import Reading

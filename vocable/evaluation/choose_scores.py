@@ -15,14 +15,10 @@ from vocable.errors import InputError
 from vocable.evaluation.choose_phones import surprises
 from vocable.metrics.tokens import frame_labels, phones_of
 from vocable.probes import Epoch, Figure, Material, Recipe, Split, Task, probe
-from vocable.probes.bodies import Head
 from vocable.probes.material import Item
 from vocable.probes.report import HIGHER_IS_BETTER
 from vocable.probes.scores import figure, ratio
 from vocable.types import TokenSpec
-
-HEADS: Mapping[str, Head] = {"classification": "linear", "verification": "xvector", "transcription": "bilstm"}
-"""The head of a probe where none is asked for, by the kind of its task."""
 
 PNMI = "held-out PNMI"
 """What phones are judged by. PNMI itself grows with the number of units by chance, which a sweep over it must not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Head = Literal["linear", "bilstm", "xvector"]
+
+HEADS: Mapping[str, Head] = {"classification": "linear", "verification": "xvector", "transcription": "bilstm"}
+"""The head of a probe where none is asked for, by the kind of its task."""
 
 _CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1))  # kernel and dilation of an x-vector's frame layers
 
