@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocable import artifacts
-from vocable.artifacts import Artifact, hash_tensors, load, locate, read_kind, read_tensors, save
-from vocable.errors import ArtifactError, OutputError
+from vocable.artifacts import (
+    Artifact,
+    halved,
+    hash_tensors,
+    load,
+    locate,
+    read_fingerprint,
+    read_kind,
+    read_tensors,
+    save,
+)
+from vocable.errors import ArtifactError, InputError, OutputError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -49,6 +59,36 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert load(tmp_path / "a", "units").fingerprint == artifact().fingerprint
     assert read_kind(tmp_path / "a") == "units"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def in_16_bits() -> Artifact:
+    """Numbers that 16 bits do not hold, and bundled ones, which the configuration names by their hash."""
+    tensors = artifact().tensors | {"third": torch.tensor([1 / 3, 1e-9, -65504.0]), "16": torch.ones(2).half()}
+    bundled = {"w": torch.tensor([0.1, 0.7])}
+    return replace(artifact(), config={"model": {"weights": hash_tensors(bundled)}}, tensors=tensors, extra=bundled)
+
+
+def test_half_is_another_artifact_with_the_values_that_are_stored(tmp_path: Path) -> None:
+    save(in_16_bits(), tmp_path / "a", half=True)
+    stored, loaded = read_tensors(tmp_path / "a" / "model.safetensors"), load(tmp_path / "a", "units")
+    assert stored["model.third"].dtype == stored["extra.w"].dtype == torch.float16
+    assert stored["model.bytes"].dtype == torch.uint8
+    assert loaded.tensors["third"].dtype == torch.float32
+    assert torch.equal(loaded.tensors["third"], stored["model.third"].float())
+    assert same(loaded, halved(in_16_bits()))
+    assert loaded.config["model"]["weights"] == hash_tensors(loaded.extra)
+    assert loaded.fingerprint == read_fingerprint(tmp_path / "a") == halved(in_16_bits()).fingerprint
+    assert loaded.fingerprint != in_16_bits().fingerprint
+    # it is what it is in 32 bits, too
+    save(loaded, tmp_path / "b")
+    assert load(tmp_path / "b", "units").fingerprint == loaded.fingerprint
+
+
+def test_numbers_too_large_for_half_are_refused(tmp_path: Path) -> None:
+    large = replace(artifact(), tensors={"w": torch.tensor([1.0, 65536.0])})
+    with pytest.raises(InputError, match="at most 65504 in w"):
+        save(large, tmp_path / "a", half=True)
+    assert not (tmp_path / "a").exists()
 
 
 @given(configs, configs)

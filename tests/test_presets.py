@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from vocable.errors import InputError
+from vocable import builtin
+from vocable.errors import ArtifactError, InputError
 from vocable.presets import SAMPLES, WEIGHT_FREE, Preset, checkpoint, find, presets, tokenizer
 from vocable.tokenizers import UnitTokenizer
 
@@ -17,7 +18,7 @@ ALL = {preset.name: preset for preset in presets()}
 
 def test_names_are_distinct_and_every_kind_is_there() -> None:
     assert len(ALL) == len(presets())
-    assert {preset.kind for preset in presets()} == {"weight-free", "features+kmeans", "codec"}
+    assert {preset.kind for preset in presets()} == {"built-in", "weight-free", "features+kmeans", "codec"}
 
 
 @pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
@@ -25,7 +26,9 @@ def test_what_a_preset_says_hangs_together(preset: Preset) -> None:
     assert preset.bitrate == pytest.approx(
         preset.sample_rate / preset.hop_length * math.log2(math.prod(preset.codebooks))
     )
-    assert (preset.download is None) == (preset.kind == "weight-free") == (preset.licence == "none needed")
+    assert (preset.download is None) == (preset.kind in ("built-in", "weight-free"))
+    assert (preset.licence == "none needed") == (preset.kind == "weight-free")
+    assert (preset.learned_from is not None) == (preset.kind == "built-in")
     trained = preset.kind == "features+kmeans"
     assert (preset.features is not None) == (preset.layers is not None) == (preset.clusters is not None) == trained
     if preset.layers is not None:
@@ -51,6 +54,14 @@ def test_what_needs_no_weights_is_built_as_announced(name: str) -> None:
 
 def test_all_that_is_weight_free_can_be_built() -> None:
     assert set(WEIGHT_FREE) == {preset.name for preset in presets() if preset.kind == "weight-free"}
+
+
+def test_built_in_models_come_first_and_are_not_fetched() -> None:
+    assert [preset.name for preset in presets()][:2] == ["vocable-units", "vocable-codec"]
+    assert checkpoint("vocable-units") is None
+    if not builtin.installed():
+        with pytest.raises(ArtifactError, match="not in this installation"):
+            tokenizer("vocable-codec")
 
 
 def test_encodec_and_mimi_are_as_their_default_configurations() -> None:

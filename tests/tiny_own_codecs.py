@@ -17,7 +17,8 @@ def tiny_design(name: str = "tiny", **changes: Any) -> CodecDesign:
     """The design of a name with few channels and small codebooks; its clock and its structure are the true ones."""
     design = codec_design(name, **changes)
     quantizer = replace(design.quantizer, size=min(design.quantizer.size, 16), latent=8)
-    return replace(design, channels=2, dim=16, depth=1, width=16, widest=32, quantizer=quantizer)
+    blocks = min(design.blocks, 1)
+    return replace(design, channels=2, dim=16, depth=1, width=16, widest=32, quantizer=quantizer, blocks=blocks)
 
 
 def short_design(**changes: Any) -> CodecDesign:

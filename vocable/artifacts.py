@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocable.errors import ArtifactError, OutputError
+from vocable import builtin
+from vocable.errors import ArtifactError, InputError, OutputError
 from vocable.files import new_directory, write_atomic
 
 FORMAT = 1
@@ -60,6 +61,35 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def halved(artifact: Artifact) -> Artifact:
+    """The same with float32 numbers as near as 16 bits hold them: another artifact, with a fingerprint of its own.
+
+    InputError for numbers beyond 65504.
+    """
+    extra = _rounded(artifact.extra)
+    # the configuration names them by their hash
+    names = {hash_tensors(artifact.extra): hash_tensors(extra)} if extra else {}
+    config = _renamed(artifact.config, names)
+    return replace(artifact, config=config, tensors=_rounded(artifact.tensors), extra=extra)
+
+
+def _rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    narrow = (torch.float32, torch.float16)
+    found = {name: t.half().float() if t.dtype in narrow else t for name, t in tensors.items()}
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not bool((tensor.isfinite() | ~tensors[name].isfinite()).all()):
+            raise InputError(f"expected numbers of at most 65504 in {name}, which is what 16 bits hold")
+    return found
+
+
+def _renamed(values: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(values, dict):
+        return {key: _renamed(value, names) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_renamed(value, names) for value in values]
+    return names.get(values, values) if isinstance(values, str) else values
+
+
 def write_state(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """The state of a training in one safetensors file, whole or not at all. OutputError if it cannot be written."""
     from safetensors.torch import save
@@ -80,14 +110,16 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ArtifactError(f"{path} is damaged: {problem}", hint="delete it to begin again") from problem
 
 
-def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(artifact: Artifact, path: str | os.PathLike[str], *, half: bool = False, overwrite: bool = False) -> None:
     """Writes the folder, whole or not at all.
 
+    half: as `halved`, in 16 bits; what is loaded holds float32 again, of the same values.
     OutputError if it is there and `overwrite` is not given, or if it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    artifact = halved(artifact) if half else artifact
     body = {
         "format": FORMAT,
         "kind": artifact.kind,
@@ -96,10 +128,12 @@ def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = 
         "origin": artifact.origin,
         "evidence": artifact.evidence,
         "extra": hash_tensors(artifact.extra),
-    }
+    } | ({"half": True} if half else {})
     body["checksum"] = sha256(_canonical(body)).hexdigest()
     tensors = {f"model.{name}": tensor for name, tensor in artifact.tensors.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in artifact.extra.items()}
+    if half:
+        tensors = {name: t.half() if t.dtype == torch.float32 else t for name, t in tensors.items()}
     text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
     with new_directory(Path(path), overwrite=overwrite) as folder:
         try:
@@ -114,12 +148,17 @@ def save(artifact: Artifact, path: str | os.PathLike[str], *, overwrite: bool = 
 
 
 def load(place: str | os.PathLike[str], kind: str, *, revision: str | None = None) -> Artifact:
-    """Reads a folder, or a hub id such as "someone/units" at a revision. ArtifactError if anything is not as saved."""
+    """Reads a folder, a built-in model by its name, or a hub id such as "someone/units" at a revision.
+
+    ArtifactError if anything is not as saved.
+    """
     folder = locate(place, revision=revision)
     body = _read_config(folder)
     if body["kind"] != kind:
         raise ArtifactError(f"expected {kind} in {folder}, got {body['kind']}")
     tensors = read_tensors(folder / WEIGHTS)
+    if body.get("half"):
+        tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "extra": {}}
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")
@@ -146,6 +185,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def locate(place: str | os.PathLike[str], *, revision: str | None = None) -> Path:
     """The local folder of an artifact; a hub id is fetched first (config.json and model.safetensors alone)."""
+    packaged = builtin.folder_of(place, revision=revision)
+    if packaged is not None:
+        return packaged
     folder = Path(place)
     if folder.is_dir():
         return folder
@@ -164,6 +206,11 @@ def locate(place: str | os.PathLike[str], *, revision: str | None = None) -> Pat
 def read_kind(folder: Path) -> str:
     """The kind of the artifact in a folder, checked. ArtifactError if there is none."""
     return str(_read_config(folder)["kind"])
+
+
+def read_fingerprint(folder: Path) -> str:
+    """The fingerprint that an artifact claims, without a look at its weights. ArtifactError if there is none."""
+    return str(_read_config(folder)["fingerprint"])
 
 
 _ANEW = "fetch or make the artifact anew"

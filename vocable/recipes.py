@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
+from vocable import builtin
 from vocable.errors import InputError
 
 _CARD = "see model card"
@@ -14,6 +15,7 @@ _HUBERT, _HUBERT_BASE = "Hsu et al. 2021, arXiv:2106.07447", "facebook/hubert-ba
 _MHUBERT = "Lee et al. 2022, arXiv:2112.08352; Zanon Boito et al. 2024, arXiv:2406.06371"
 _ENCODEC = "Défossez et al. 2022, arXiv:2210.13438"
 _DAC = "Kumar et al. 2023, arXiv:2306.06546"
+_LEARNED_FROM = "recordings under CC0, CC BY 4.0 and BSD-like licences, and a teacher under MIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,23 +23,26 @@ class Preset:
     """A set-up of the literature.
 
     name: what commands call it. what: one line.
-    kind: "weight-free" and "codec" make tokens as they are; the codebooks of "features+kmeans" are trained by the user.
+    kind: "built-in", "weight-free" and "codec" make tokens as they are; the codebooks of "features+kmeans" are trained
+        by the user.
     sample_rate: Hz of the audio it works on. hop_length: samples between two frames.
     codebooks: sizes of the K codebooks, all that there are; fewer are taken with `tokens.take`.
     download: the hub id to fetch, None if nothing is.
     licence: of the weights, as their authors state it. reference: where the set-up is described.
+    learned_from: what a built-in model was trained on, and under which licences that is.
     layers, clusters: what `vocable train kmeans --preset` needs; only for "features+kmeans".
     """
 
     name: str
     what: str
-    kind: Literal["weight-free", "features+kmeans", "codec"]
+    kind: Literal["built-in", "weight-free", "features+kmeans", "codec"]
     sample_rate: int
     hop_length: int
     codebooks: tuple[int, ...]
     reference: str
     download: str | None = None
     licence: str = "none needed"
+    learned_from: str | None = None
     layers: tuple[int, ...] | None = None
     clusters: int | None = None
 
@@ -65,8 +70,8 @@ class Preset:
 
 
 def presets() -> tuple[Preset, ...]:
-    """All of them: those without weights, then SSL models with k-means, then codecs."""
-    return _WEIGHT_FREE + _UNITS + _CODECS
+    """All of them: those in the package, those without weights, then SSL models with k-means, then codecs."""
+    return _BUILT_IN + _WEIGHT_FREE + _UNITS + _CODECS
 
 
 def find(name: str) -> Preset:
@@ -125,6 +130,31 @@ def _codec(
         licence=licence,
     )
 
+
+_BUILT_IN = (
+    Preset(
+        name=builtin.UNITS,
+        what="units of three layers of a small speech encoder; vocable-vocoder makes sound of them",
+        kind="built-in",
+        sample_rate=16000,
+        hop_length=320,
+        codebooks=(500,) * 3,
+        reference=_HUBERT,
+        licence="CC BY 4.0",
+        learned_from=_LEARNED_FROM,
+    ),
+    Preset(
+        name=builtin.CODEC,
+        what="a small codec of speech, of which any first few codebooks decode",
+        kind="built-in",
+        sample_rate=16000,
+        hop_length=320,
+        codebooks=(1024,) * 8,
+        reference="Zeghidour et al. 2021, arXiv:2107.03312; Siuzdak 2023, arXiv:2306.00814",
+        licence="CC BY 4.0",
+        learned_from=_LEARNED_FROM,
+    ),
+)
 
 _WEIGHT_FREE = (
     _free(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import soundfile
 
 from tests.browser import assert_page_sound, open_page
 from tests.cli.conftest import Run
+from vocable import builtin
 from vocable.presets import SAMPLES
 
 
@@ -37,6 +39,16 @@ def test_its_page_in_a_browser(page: Path) -> None:
     with open_page(page) as driver:
         assert_page_sound(driver)
         assert len(driver.find_elements("css selector", "audio")) >= 24
+
+
+@pytest.mark.skipif(not builtin.installed(), reason="the built-in models are not in the package")
+def test_it_leads_to_the_comparison_with_the_built_in_models(page: Path) -> None:
+    comparison = page.parent / "comparison"
+    assert '["Beside the built-in models","comparison/index.html"]' in page.read_text(encoding="utf-8")
+    assert (comparison / "index.html").is_file()
+    names = [system["name"] for system in json.loads((comparison / "evaluation.json").read_bytes())["systems"]]
+    assert names[:3] == ["original", "log-mel", "vocable-units + vocable-vocoder"]
+    assert sum(name.startswith("vocable-codec @ ") for name in names) == 2
 
 
 def test_it_does_not_overwrite_unasked(page: Path, vocable: Run) -> None:

@@ -36,6 +36,13 @@ def test_layers_are_shown_where_there_are_some(vocable: Run) -> None:
     assert "layers" not in vocable("presets", "dmel")[1]
 
 
+def test_a_built_in_model_says_that_it_is_here_and_what_it_learned_from(vocable: Run) -> None:
+    out = vocable("presets", "vocable-units")[1]
+    assert "download      none, in the package\n" in out
+    assert "learned from  recordings under CC0" in out
+    assert "learned from" not in vocable("presets", "mimi")[1]
+
+
 def test_an_unknown_name_is_one_line_and_a_hint(vocable: Run) -> None:
     code, out, err = vocable("presets", "encodec")
     assert (code, out) == (1, "")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Run
 from tests.processes import run_processes
+from vocable.quantizers.standardized import Standardized
 from vocable.tokenizers import UnitTokenizer
 
 
@@ -85,3 +86,25 @@ def test_two_processes_and_one_voice(vocable: Run, speech_folder: Path, tmp_path
     assert (code, other, out, silence) == (0, 0, "", ""), err
     vocable("train", "kmeans", speech_folder, *options, "--out", tmp_path / "one")
     assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
+
+
+def test_standardized_units_are_reported_tokenized_and_heard(vocable: Run, speech_folder: Path, tmp_path: Path) -> None:
+    options = ("--clusters", 12, "--standardize", "--out", tmp_path / "units")
+    code, _, err = vocable("train", "kmeans", speech_folder, *options)
+    assert code == 0, err
+    units = UnitTokenizer.from_pretrained(tmp_path / "units")
+    assert isinstance(units.quantizers[0], Standardized)
+    code, out, err = vocable("report", tmp_path / "units", speech_folder)
+    assert code == 0, err
+    row = out.splitlines()[1].split()
+    assert row[:2] == ["mfcc", "12"]
+    assert 0 < float(row[2].rstrip("%")) <= 100
+    code, _, err = vocable("tokenize", speech_folder, "--tokenizer", tmp_path / "units", "--out", tmp_path / "tokens")
+    assert code == 0, err
+    code, _, err = vocable(
+        "resynthesize", tmp_path / "tokens", "--tokenizer", tmp_path / "units", "--out", tmp_path / "s"
+    )
+    assert code == 0, err
+    code, _, err = vocable("train", "kmeans", speech_folder, "--standardize", "--spherical", "--out", tmp_path / "b")
+    assert code == 1
+    assert err.splitlines()[0] == "error: expected spherical or standardized clustering, got both"

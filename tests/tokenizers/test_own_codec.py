@@ -19,7 +19,8 @@ from vocable.tokenizers.own_codec import MODEL_TYPE
 from vocable.training.codec_designs import CodecDesign
 from vocable.types import Audio
 
-MANNERS = ("tiny", "encodec-tiny", "dac-tiny", "wavtokenizer-tiny", "taae-tiny", "speechtokenizer-tiny")
+_PAPERS = ("encodec", "dac", "wavtokenizer", "taae", "speechtokenizer")
+MANNERS = ("tiny", "spectral-tiny", *(f"{name}-tiny" for name in _PAPERS))
 QUANTIZERS: dict[str, dict[str, Any]] = {
     "simvq": {},
     "lfq": {},
@@ -62,7 +63,7 @@ def test_hifigan_keeps_the_laws() -> None:
     check_codec(short(generator="hifigan"))
 
 
-@pytest.mark.parametrize("name", ["encodec-tiny", "taae-tiny"])
+@pytest.mark.parametrize("name", ["encodec-tiny", "taae-tiny", "spectral-tiny"])
 def test_causal_codecs_stream(name: str) -> None:
     coder = codec(tiny_design(name, causal=True, sample_rate=8000))
     assert coder.net.causal

@@ -13,10 +13,12 @@ import torch
 
 from tests.conftest import sing
 from tests.processes import run_processes
+from vocable import testing
 from vocable.corpus import Corpus
 from vocable.errors import InputError
 from vocable.quantizers import ProductKMeans, ResidualKMeans, fit_kmeans
 from vocable.quantizers.reduce import ALONE
+from vocable.quantizers.standardized import Standardized
 from vocable.tokenizers import MFCC, LogMel, UnitTokenizer, train_kmeans
 from vocable.tokenizers.feature_cache import FeatureCache
 from vocable.tokenizers.gathering import Stopwatch, own_share
@@ -44,7 +46,8 @@ torch.set_num_threads(1)
 with from_environment() as processes:
     corpus = Corpus.of(sys.argv[1])
     cache = FeatureCache.create(sys.argv[2], corpus, LogMel(), reduce=processes)
-    for source in ({"sample_frames": 300}, {"memory": 1 << 20}, {"cache": cache}):
+    standard = {"cache": cache, "standardize": True}
+    for source in ({"sample_frames": 300}, {"memory": 1 << 20}, {"cache": cache}, standard):
         failures = []
         units = train_kmeans(corpus, LogMel(), 20, reduce=processes, on_failure=failures.append, **source)
         evidence = {key: value for key, value in units.evidence.items() if key != "fits"}
@@ -120,7 +123,7 @@ def test_faiss_makes_the_same_kind_of_artifact(tmp_path: Path) -> None:
 
 
 def test_two_processes_make_the_units_of_one(speech_folder: Path, tmp_path: Path) -> None:
-    """To the bit, from a sample that leaves frames out, from all frames in memory, and from a cache."""
+    """To the bit, from a sample that leaves frames out, from all in memory, and from a cache, standardized too."""
     wave = np.tile(sing(20.0), 2)  # breaks off in its second window: nothing of it is in the cache
     soundfile.write(speech_folder / "broken.flac", wave, 16000)
     data = (speech_folder / "broken.flac").read_bytes()
@@ -130,7 +133,7 @@ def test_two_processes_make_the_units_of_one(speech_folder: Path, tmp_path: Path
     for code, out, err in (*alone, *together):
         assert code == 0, err
         assert out == alone[0][1]
-    assert alone[0][1].count("['broken']") == 3
+    assert alone[0][1].count("['broken']") == 4
     assert (tmp_path / "alone" / "logmel.f16").read_bytes() == (tmp_path / "together" / "logmel.f16").read_bytes()
 
 
@@ -199,12 +202,47 @@ def test_directions_are_clustered_on_request(speech_folder: Path) -> None:
     assert (fit["schedule"], len(fit["restarts"])) == ("progressive", 2)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_standardized_frames_are_clustered_and_units_decode_to_frames_as_they_came(
+    cached: bool, speech_folder: Path, tmp_path: Path
+) -> None:
+    corpus = Corpus.of(speech_folder)
+    cache = FeatureCache.create(tmp_path / "cache", corpus, MFCC(), precision="fp32")
+    source = {"cache": cache} if cached else {}
+    units = train_kmeans(corpus, MFCC(), 12, standardize=True, **source)
+    (quantizer,) = units.quantizers
+    assert isinstance(quantizer, Standardized)
+    plain = train_kmeans(corpus, MFCC(), 12, **source)  # fills the cache where that is not done
+    cache.fill(corpus, MFCC())
+    frames = cache.layer(0)
+    assert torch.allclose(quantizer.scaling.mean, frames.mean(0), atol=1e-3)
+    assert torch.allclose(quantizer.scaling.deviation, frames.std(0, correction=0), rtol=1e-3)
+    assert units.fingerprint != plain.fingerprint
+    # explained as it is meant: each dimension weighs the same; the plain units give some of them up
+    found, theirs = ((frames - q.decode(q.encode(frames))) / frames.std(0) for q in (quantizer, plain.quantizers[0]))
+    assert float(found.square().mean()) < float(theirs.square().mean())
+    objective = units.evidence["fits"]["mfcc"]["objective"][-1]
+    assert float(found.square().sum(1).mean()) == pytest.approx(objective, rel=0.01)
+    testing.check_saving(units, UnitTokenizer.from_pretrained, tmp_path / "units")
+    testing.check_tokenizer(units)
+
+
+@pytest.mark.parametrize("structure", ["residual", "product"])
+def test_several_codebooks_of_standardized_frames(structure: str, speech_folder: Path, tmp_path: Path) -> None:
+    corpus = Corpus.of(speech_folder)
+    units = train_kmeans(corpus, LogMel(), 6, codebooks=2, structure=structure, standardize=True, backend="faiss")
+    assert units.spec.labels == ("logmel.0", "logmel.1")
+    assert list(units.evidence["fits"]) == ["logmel.0", "logmel.1"]
+    testing.check_saving(units, UnitTokenizer.from_pretrained, tmp_path / "units")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"codebooks": 0}, "at least one codebook"),
         ({"structure": "tree"}, "residual or product, got 1 and 'tree'"),
         ({"codebooks": 2, "spherical": True}, "one codebook, not several"),
+        ({"spherical": True, "standardize": True}, "spherical or standardized"),
     ],
 )
 def test_structures_that_cannot_be(speech_folder: Path, wrong: dict[str, object], message: str) -> None:

@@ -17,7 +17,7 @@ from vocable.errors import InputError
 from vocable.tokenizers import LogMel, NeuralCodec
 from vocable.training.audio_cache import AudioCache
 from vocable.training.codec import train_codec
-from vocable.training.codec_designs import NAMES, codec_design, scale_of
+from vocable.training.codec_designs import NAMES, codec_design, plan_of, scale_of
 from vocable.training.codec_network import CodecNetwork, Teacher, distillation
 from vocable.training.codec_task import CodecTask
 from vocable.training.crops import Crops
@@ -58,8 +58,12 @@ def test_every_name_is_a_design() -> None:
     for name in NAMES:
         design = codec_design(name)
         config = design.decoder(8)
-        assert config["subframes"] * config["generator"]["hop_length"] == design.hop_length
-        assert 60 <= design.sample_rate / config["generator"]["hop_length"] <= 150
+        generator = config["generator"]
+        assert config["subframes"] * generator["hop_length"] == design.hop_length
+        assert 60 <= design.sample_rate * generator.get("subframes", 1) / generator["hop_length"] <= 150
+        regime, crops = plan_of(name)
+        assert regime.steps or regime.minutes
+        assert crops.frames(design.sample_rate, design.hop_length) > 1
     assert codec_design("encodec").causal
     assert codec_design("encodec", causal=False, sample_rate=16000).sample_rate == 16000
     assert codec_design("tiny", quantizer="fsq", codebooks=2).quantizer.kind == "residual-fsq"
@@ -76,8 +80,19 @@ def test_what_is_no_design_is_refused() -> None:
         codec_design("tiny", quantizer="gumbel")
 
 
-def test_what_is_frozen_is_what_was_trained() -> None:
-    design = short_design()
+def test_spectra_make_a_codec_for_processors() -> None:
+    network = CodecNetwork(codec_design("spectral"), batch=8)
+    assert 5e6 < sum(weights.numel() for weights in network.codec.parameters()) < 8e6
+    assert plan_of("spectral")[0].discriminators == "none"
+    hifigan = codec_design("spectral-tiny", generator="hifigan").decoder(8)
+    assert hifigan["subframes"] * hifigan["generator"]["hop_length"] == 320
+    with pytest.raises(InputError, match="expected a share of the crops to be taught, got 0"):
+        replace(codec_design("spectral"), taught=0)
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_what_is_frozen_is_what_was_trained(blocks: int) -> None:
+    design = short_design(blocks=blocks)
     network = CodecNetwork(design, batch=64)
     network.begin([0.1 * torch.randn(4, 80 * 16)])
     real = 0.1 * torch.randn(1, 80 * 20)
@@ -88,10 +103,11 @@ def test_what_is_frozen_is_what_was_trained() -> None:
     torch.testing.assert_close(codec.decode(tokens).waveform(0), fake, atol=1e-5, rtol=1e-3)
 
 
-def test_every_part_learns() -> None:
-    network = CodecNetwork(replace(short_design(), distilled=1.0), batch=64, teacher=5)
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_every_part_learns(blocks: int) -> None:
+    network = CodecNetwork(short_design(distilled=1.0, blocks=blocks), batch=64, teacher=5)
     network.begin([0.1 * torch.randn(4, 80 * 16)])
-    fake, losses = network.train()(0.1 * torch.randn(2, 80 * 20), torch.randn(2, 20, 5))
+    fake, losses = network.train()(0.1 * torch.randn(2, 80 * 20), torch.randn(1, 20, 5))  # one of them is taught
     assert fake.shape == (2, 1600)
     assert set(losses) == {"quantizer", "distillation"}
     (fake.square().mean() + sum(losses.values())).backward()
@@ -151,13 +167,13 @@ def test_a_teacher_keeps_the_codecs_clock() -> None:
 def test_batches_are_functions_of_step_and_rank(corpus: Corpus, tmp_path: Path) -> None:
     cache = AudioCache.create(tmp_path / "audio", corpus, 8000)
     cache.fill(corpus)
-    design = replace(short_design(), distilled=1.0)
+    design = short_design(distilled=1.0, taught=0.5)
     teacher = Teacher(LogMel(), 8000, 80)
     network = CodecNetwork(design, batch=160, teacher=teacher.dim)
     task = CodecTask(network, cache, cache.recordings(), (cache, ()), crops=CROPS, teacher=teacher)
     batches = [task.batch(step, rank=rank, world=2) for step, rank in ((3, 0), (3, 0), (3, 1), (4, 0))]
     assert batches[0]["real"].shape == (4, 3200)
-    assert batches[0]["heard"].shape == (4, 6400)  # log-mel features are of 16 kHz
+    assert batches[0]["heard"].shape == (2, 6400)  # half of the crops; log-mel features are of 16 kHz
     assert torch.equal(batches[0]["real"], batches[1]["real"])
     assert not torch.equal(batches[0]["real"], batches[2]["real"])
     assert not torch.equal(batches[0]["real"], batches[3]["real"])
@@ -167,9 +183,11 @@ def test_batches_are_functions_of_step_and_rank(corpus: Corpus, tmp_path: Path) 
     assert set(rendition.losses) == {"quantizer", "distillation"}
 
 
-def test_learns_and_goes_on_where_it_stopped(corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_learns_and_goes_on_where_it_stopped(corpus: Corpus, tmp_path: Path, blocks: int) -> None:
     reports: list[Report] = []
-    whole = train(corpus, tmp_path / "whole", reports, judge=_judge)
+    design = short_design(blocks=blocks)
+    whole = train(corpus, tmp_path / "whole", reports, judge=_judge, design=design)
     assert reports[-1].losses["mel"] < 0.9 * reports[0].losses["mel"]
     assert {"mel", "usage"} <= set(reports[-1].figures)
     assert [entry["step"] for entry in whole.evidence["curve"]] == [3, 6]
@@ -179,7 +197,7 @@ def test_learns_and_goes_on_where_it_stopped(corpus: Corpus, tmp_path: Path) -> 
         if report.step == 4:
             raise KeyboardInterrupt
 
-    settings: dict[str, Any] = {"design": short_design(), "regime": REGIME, "crops": CROPS, "judge": _judge}
+    settings: dict[str, Any] = {"design": design, "regime": REGIME, "crops": CROPS, "judge": _judge}
     with pytest.raises(KeyboardInterrupt):
         train_codec(corpus, work=tmp_path / "parts", on_report=stop, **settings)
     parts = train_codec(corpus, work=tmp_path / "parts", **settings)

@@ -367,6 +367,15 @@ def test_embeddings_begin_with_centroids(corpus: Corpus, units: JoinedTokenizer,
     assert centroids_of(object()) == []
 
 
+def test_embeddings_begin_as_well_with_standardized_units(corpus: Corpus) -> None:
+    units = train_kmeans(corpus, MFCC(), 6, codebooks=2, standardize=True)
+    first, second = centroids_of(units)
+    assert first is not None and second is not None
+    (quantizer,) = units.quantizers
+    codes = torch.arange(6)[:, None].repeat(1, 2)
+    assert torch.allclose(quantizer.decode(codes), quantizer.scaling.undo(first + second))
+
+
 CHILD = """
 import json, sys
 from pathlib import Path

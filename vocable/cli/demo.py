@@ -17,12 +17,13 @@ from vocable.cli import shared
 def command(out: Path, overwrite: bool) -> None:
     """Train units on the bundled speech, tokenize it, resynthesize it, and write a page to see and hear it.
 
-    No network and no downloaded weights are needed.
+    A second page has the built-in units, with their vocoder, and the built-in codec beside them, and Opus if opusenc is
+    installed. No network and no downloaded weights are needed.
 
     \b
     vocable demo --out demo/
     """
-    from vocable.presets import demo
+    from vocable.demo import demo
 
     page = demo(out, overwrite=overwrite, say=shared.say)
     shared.say("open it in a browser:")

@@ -33,7 +33,7 @@ def _row(preset: Preset) -> tuple[str, ...]:
         f"{preset.frame_rate:.4g}",
         _codebooks(preset),
         f"{preset.bitrate:,.0f}",
-        preset.download or "nothing",
+        _download(preset),
         preset.licence,
     )
 
@@ -57,14 +57,20 @@ def _described(preset: Preset) -> Iterator[str]:
         ("clock", f"{preset.frame_rate:.4g} frames/s at {preset.sample_rate:,} Hz (hop {preset.hop_length})"),
         ("codebooks", _codebooks(preset)),
         ("bitrate", f"{preset.bitrate:,.0f} bit/s"),
-        ("download", preset.download or "nothing"),
+        ("download", _download(preset)),
         ("licence", preset.licence),
         ("described in", preset.reference),
         ("use", preset.command),
     ]
+    if preset.learned_from is not None:
+        rows.insert(7, ("learned from", preset.learned_from))
     if preset.layers is not None:
         rows.insert(4, ("layers", ", ".join(map(str, preset.layers))))
     return (f"{label:<12}  {value}" for label, value in rows)
+
+
+def _download(preset: Preset) -> str:
+    return preset.download or ("none, in the package" if preset.kind == "built-in" else "nothing")
 
 
 def _codebooks(preset: Preset) -> str:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("tokens", type=click.Path(path_type=Path))
 @shared.out_option
-@click.option("--vocoder", metavar="DIR|HUB_ID", help="A trained vocoder.  [default: the codec, or an inversion]")
+@click.option(
+    "--vocoder",
+    metavar="DIR|HUB_ID",
+    help="A trained vocoder.  [default: the codec, the built-in one of vocable-units, or an inversion]",
+)
 @click.option("--tokenizer", metavar="DIR|HUB_ID", help="What made the tokens.  [default: the copy in the store]")
 @click.option("--layers", metavar="L6,L9", help="Layers to decode, of those in the store.  [default: all]")
 @click.option("--speaker", metavar="NAME|WAV", help="Whose voice: one the vocoder learned, or that of a recording.")
@@ -66,9 +70,9 @@ def command(
 ) -> None:
     """Turn a store of tokens back into audio, a file for every recording, as long as the recording was.
 
-    With --vocoder by a trained one, which takes any layers that it knows. Else tokens of a codec are decoded by it, and
-    units of spectral features (mfcc, logmel) are inverted without weights. Stop it and run it again: it does what is
-    missing.
+    With --vocoder by a trained one, which takes any layers that it knows. Else tokens of a codec are decoded by it,
+    those of vocable-units by vocable-vocoder, and units of spectral features (mfcc, logmel) are inverted without
+    weights. Stop it and run it again: it does what is missing.
 
     \b
     vocable resynthesize tokens/ --out wavs/
@@ -81,6 +85,8 @@ def command(
     from vocable.vocoders.style import Style
 
     store = TokenStore.open(tokens)
+    if vocoder is None and tokenizer is None:
+        vocoder = _built_in(store)
     if vocoder is not None and tokenizer is not None and speaker is None:
         raise click.UsageError("--vocoder needs no tokenizer: leave --tokenizer out")
     if vocoder is None and precision is not None:
@@ -103,6 +109,15 @@ def command(
             watcher=display.watch,
         )
     shared.say(f"{shared.spent(run, 'resynthesized')}, in {out}")
+
+
+def _built_in(store: TokenStore) -> str | None:
+    from vocable.presets import vocoder_of
+
+    found = vocoder_of(store.spec)
+    if found:
+        shared.say(f"no --vocoder: taking {found}, which is built in")
+    return found
 
 
 def _vocoder(

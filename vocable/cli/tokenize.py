@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vocable.builtin import UNITS
 from vocable.cli import shared
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 @shared.corpus_argument
 @click.option(
     "--tokenizer",
-    required=True,
     metavar="DIR|HUB_ID|PRESET",
-    help="What makes the tokens: units, a codec, or a name that `vocable presets` lists.",
+    help=f"What makes the tokens: units, a codec, or a name that `vocable presets` lists.  [default: {UNITS}]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write, or to go on with.")
 @click.option("--codebooks", type=click.IntRange(1), help="Codebooks of a codec to keep, the coarsest first.")
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @shared.overwrite_option
 def command(
     corpus: tuple[str, ...],
-    tokenizer: str,
+    tokenizer: str | None,
     out: Path | None,
     codebooks: int | None,
     revision: str | None,
@@ -53,6 +53,7 @@ def command(
     Stop it and run it again: it does what is missing. Recordings that cannot be read are listed in failures.jsonl.
 
     \b
+    vocable tokenize speech/ --out tokens/
     vocable tokenize speech/ --tokenizer units/ --out tokens/
     vocable tokenize speech/ --tokenizer facebook/encodec_24khz --codebooks 8 --out tokens/
     find /corpora -name '*.flac' | vocable tokenize - --tokenizer units/ --out tokens/
@@ -63,13 +64,17 @@ def command(
     if stream:
         if corpus != ("-",) or out is not None:
             raise click.UsageError("expected `vocable tokenize - --stream` without --out: codes go to standard output")
+        if tokenizer is None:
+            raise click.UsageError("expected a --tokenizer that streams: a causal codec")
         _stream(shared.open_tokenizer(tokenizer, codebooks=codebooks, revision=revision), rate, encoding)
         return
     if out is None:
         raise click.UsageError("Missing option '--out'.")
     recordings = shared.read_corpus(corpus)
     device = shared.pick_device(device)
-    model = shared.open_tokenizer(tokenizer, codebooks=codebooks, revision=revision, device=device)
+    if tokenizer is None:
+        shared.say(f"no --tokenizer: taking {UNITS}, which is built in")
+    model = shared.open_tokenizer(tokenizer or UNITS, codebooks=codebooks, revision=revision, device=device)
     with shared.display("tokenize") as display:
         run = tokenize(
             recordings,

@@ -14,6 +14,7 @@ _COMMANDS = {
     "vocoder": "vocable.cli.train_vocoder",
     "codec": "vocable.cli.train_codec",
     "encoder": "vocable.cli.train_encoder",
+    "bpe": "vocable.cli.train_bpe",
 }
 
 

@@ -28,7 +28,7 @@ _WITHOUT_LAYERS = ("mfcc", "logmel", "stacked-mel")
     show_default=True,
     metavar="NAME",
     help="tiny, small or base; or in the manner of encodec, dac, wavtokenizer, taae or speechtokenizer, such as "
-    "encodec-tiny (alone: its small size).",
+    "encodec-tiny (alone: its small size); spectral is the one to train on a processor.",
 )
 @click.option(
     "--quantizer",
@@ -84,6 +84,7 @@ def codec(
 
     \b
     vocable train codec speech/ --preset tiny --minutes 5 --out codec/
+    torchrun --nproc-per-node 2 -m vocable train codec speech/ --preset spectral --minutes 40 --out codec/
     vocable train codec train.jsonl --preset encodec --out codec/
     vocable train codec train.jsonl --quantizer fsq --levels 8,5,5,5 --causal --out codec/
     vocable train codec train.jsonl --preset speechtokenizer --distill facebook/hubert-base-ls960 --out codec/
@@ -93,8 +94,7 @@ def codec(
     from vocable.files import require_absent
     from vocable.tokenizers.gathering import Reading
     from vocable.training.codec import train_codec
-    from vocable.training.codec_designs import codec_design, scale_of
-    from vocable.training.vocoder import PRESETS
+    from vocable.training.codec_designs import codec_design, plan_of
     from vocable.training.work import CHECKPOINT
 
     design = codec_design(
@@ -107,7 +107,7 @@ def codec(
         levels=_levels(levels),
         generator=generator,
     )
-    plan = PRESETS[scale_of(preset)]
+    plan = plan_of(preset)
     regime, crops = budget.regime(plan[0]), budget.crops(plan[1])
     work = budget.folder(out, CHECKPOINT)
     require_absent(out, overwrite=overwrite)

@@ -58,6 +58,7 @@ _CLUSTERS, _GIB = 100, 2**30
 @click.option("--init", type=click.Choice(["k-means++", "k-means||", "random"]), default="k-means++", show_default=True)
 @click.option("--restarts", type=click.IntRange(1), default=1, show_default=True, help="Fits, of which the best stays.")
 @click.option("--spherical", is_flag=True, help="Cluster directions: frames count as scaled to length 1.")
+@click.option("--standardize", is_flag=True, help="Cluster frames whose every dimension has mean 0 and variance 1.")
 @click.option(
     "--memory",
     type=click.FloatRange(0, min_open=True),
@@ -102,6 +103,7 @@ def kmeans(
     init: Init,
     restarts: int,
     spherical: bool,
+    standardize: bool,
     memory: float | None,
     sample_frames: int | None,
     cache: Path | None,
@@ -166,6 +168,7 @@ def kmeans(
                 init=init,
                 restarts=restarts,
                 spherical=spherical,
+                standardize=standardize,
                 seed=seed,
                 backend=backend,
                 memory=int(memory * _GIB) if memory else DEFAULT_MEMORY,

@@ -75,14 +75,15 @@ def write_page(
     clips: Sequence[Clip],
     commands: Sequence[str] = (),
     layers: Mapping[str, float] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the page; it appears whole or not at all, and opens from disk without a network.
 
     facts: label -> value, the grid at the top; commands: what made the page, shown at its end; layers: mean weight of
-    each layer, 0 to 1, where a vocoder mixes several.
+    each layer, 0 to 1, where a vocoder mixes several; links: label -> address of another page, relative to this one.
     Raises OutputError if `path` cannot be written.
     """
-    save_page(path, render_page(title=title, facts=facts, clips=clips, commands=commands, layers=layers))
+    save_page(path, render_page(title=title, facts=facts, clips=clips, commands=commands, layers=layers, links=links))
 
 
 def save_page(path: Path, content: str) -> None:
@@ -105,6 +106,7 @@ def render_page(
     clips: Sequence[Clip],
     commands: Sequence[str] = (),
     layers: Mapping[str, float] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> str:
     """The text of the page (see `write_page`)."""
     data = {
@@ -113,6 +115,7 @@ def render_page(
         "clips": [_clip(clip) for clip in clips],
         "commands": list(commands),
         "layers": list((layers or {}).items()),
+        "links": list((links or {}).items()),
     }
     return fill(template("page.html"), {"TITLE": escape(title), "DATA": as_json(data)})
 

@@ -1,9 +1,10 @@
-"""The encoder of a trainable codec: strided convolutions that see a stretch of sound known to the sample."""
+"""Encoders of trainable codecs, which see a stretch of sound known to the sample: what they share, and convolutions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -52,17 +53,44 @@ class ResidualUnit(nn.Module):
         return x[..., self.first : self.first + change.shape[-1]] + change
 
 
-class CodecEncoder(nn.Module):
-    """Samples to latents, one for every `hop_length` samples: the convolutions of SEANet, as in EnCodec and DAC.
+class Encoder(nn.Module, ABC):
+    """Samples to latents, one for every `hop_length` samples.
+
+    A latent is the same function of its `past` + hop + `future` samples wherever it stands; where sound ends it is
+    silent, see `padded`.
+
+    dim: of the latents. past, future: samples before and after its own hop that a latent sees; if `causal`, the latter
+    is 0.
+    """
+
+    dim: int
+    hop_length: int
+    past: int
+    future: int
+    causal: bool
+
+    @abstractmethod
+    def forward(self, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b t d"]:
+        """Latents of t = (n - past - future) / hop frames, from samples with what each sees before and after it."""
+
+    @abstractmethod
+    def standardize(self, padded: Sequence[Float[Tensor, "b 1 n"]]) -> None:
+        """Scales its last map so that the latents of such samples get mean 0 and variance 1 in each dimension."""
+
+    def padded(self, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b 1 m"]:
+        """Whole hops of samples with silence on either side, as `forward` takes them."""
+        return F.pad(samples, (self.past, self.future))
+
+
+class CodecEncoder(Encoder):
+    """The convolutions of SEANet, as in EnCodec and DAC.
 
     A convolution, then for each stride residual units and a convolution of twice the stride's width that doubles the
     channels, then one to the latents (Tagliasacchi et al. 2020; Zeghidour et al. 2021, section III.A). There is no
-    recurrence and nothing is padded inside, so that a latent is the same function of its `past` + hop + `future`
-    samples wherever it stands. Where sound ends it is silent: see `padded`.
+    recurrence and nothing is padded inside.
 
     config: {"channels", "strides", "kernel", "dilations", "activation": "elu" | "snake", "dim", "causal"}; `kernel` of
     the residual units, one for each of the `dilations`; `dim` of the latents.
-    past, future: samples before and after its own hop that a latent sees; `future` is 0 if causal.
     InputError for a configuration that is none.
     """
 
@@ -90,17 +118,12 @@ class CodecEncoder(nn.Module):
         self._start()
 
     def forward(self, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b t d"]:
-        """Latents of t = (n - past - future) / hop frames, from samples with what each sees before and after it."""
         latents: Tensor = self.out(self.layers(samples))
         return latents.transpose(1, 2)
 
-    def padded(self, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b 1 m"]:
-        """Whole hops of samples with silence on either side, as `forward` takes them."""
-        return F.pad(samples, (self.past, self.future))
-
     @torch.no_grad()
-    def standardize(self, latents: Float[Tensor, "n d"]) -> None:
-        """Scales the last convolution so that latents like these get mean 0 and variance 1 in each dimension."""
+    def standardize(self, padded: Sequence[Float[Tensor, "b 1 n"]]) -> None:
+        latents = torch.cat([self(samples).flatten(0, 1) for samples in padded])
         spread = latents.std(0, correction=0).clamp_min(1e-5)
         self.out.weight /= spread[:, None, None]
         bias = cast(Tensor, self.out.bias)
@@ -123,7 +146,7 @@ class CodecEncoder(nn.Module):
 
 
 @torch.no_grad()
-def encode_blocks(encoder: CodecEncoder, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b t d"]:
+def encode_blocks(encoder: Encoder, samples: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b t d"]:
     """The latents of whole hops by a causal encoder, computed in blocks of one shape, each with its past.
 
     Kernels are chosen by the shape of their input and treat its ends differently, so the last bits of a latent depend
@@ -142,9 +165,9 @@ class EncoderStream:
     At every push the block under way is computed anew from its beginning, with silence for what has not come yet.
     """
 
-    def __init__(self, encoder: CodecEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder, self._frames = encoder, _block_frames(encoder)
-        self._held = encoder.out.weight.new_zeros(1, 1, encoder.past)
+        self._held = next(encoder.parameters()).new_zeros(1, 1, encoder.past)
         self._done = 0  # frames of this block that were given
 
     @torch.no_grad()
@@ -163,6 +186,6 @@ class EncoderStream:
         return torch.cat(parts)
 
 
-def _block_frames(encoder: CodecEncoder) -> int:
+def _block_frames(encoder: Encoder) -> int:
     """Frames of a block: twice those that it repeats, so that the whole costs half as much again."""
     return max(8, 2 * math.ceil(encoder.past / encoder.hop_length))

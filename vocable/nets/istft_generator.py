@@ -173,7 +173,7 @@ def _sides(kernel: int, causal: bool) -> tuple[int, int]:
 
 
 def _start(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Conv1d):
+    if isinstance(module, nn.Linear | nn.Conv1d) and not module.weight.is_meta:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -181,7 +181,7 @@ def _start(module: nn.Module) -> None:
 
 def _taper(fft_size: int, step: int) -> Float[Tensor, " w"]:
     """A Hann window w over the sum of w^2 of all windows that cover a sample, as if they went on beyond the ends."""
-    window = torch.hann_window(fft_size, dtype=torch.float64)
+    window = torch.hann_window(fft_size, dtype=torch.float64, device="cpu")  # even where parameters are on none
     pieces = -(-fft_size // step)
     envelope = F.pad(window.square(), (0, pieces * step - fft_size)).view(pieces, step).sum(0)
     return (window / envelope.repeat(pieces)[:fft_size]).float()

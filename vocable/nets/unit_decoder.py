@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -153,6 +154,8 @@ class UnitDecoder(nn.Module):
     @torch.no_grad()
     def folded(self) -> UnitDecoder:
         """The same function for use: embeddings and their projections added up, the generator's weights made plain."""
+        if not self._config["centroids"]:
+            return copy.deepcopy(self).eval().requires_grad_(False)
         plain = UnitDecoder({**self._config, "centroids": None})
         state = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("embeddings.")}
         for index, embedding in enumerate(self.embeddings):

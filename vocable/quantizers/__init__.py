@@ -8,6 +8,8 @@ from vocable.quantizers.product import ProductKMeans, fit_product
 from vocable.quantizers.projection import RandomProjection
 from vocable.quantizers.residual import ResidualKMeans, fit_residual
 from vocable.quantizers.saved import quantizer_config, quantizer_from, quantizer_tensors
+from vocable.quantizers.scaling import Scaling
+from vocable.quantizers.standardized import Standardized, fit_standardized
 
 __all__ = [
     "FitEvidence",
@@ -18,10 +20,13 @@ __all__ = [
     "RandomProjection",
     "ResidualKMeans",
     "ScalarBins",
+    "Scaling",
+    "Standardized",
     "decodes_prefixes",
     "fit_kmeans",
     "fit_product",
     "fit_residual",
+    "fit_standardized",
     "judge",
     "quantizer_config",
     "quantizer_from",

@@ -17,6 +17,7 @@ from vocable.quantizers.lloyd import Outcome
 from vocable.quantizers.nearest import build_table, nearest, normalized, parts, search_rows
 from vocable.quantizers.points import Points
 from vocable.quantizers.reduce import ALONE, Reducer
+from vocable.quantizers.scaling import ScaledPoints, Scaling
 from vocable.quantizers.schedules import Schedule, run_schedule
 from vocable.quantizers.seeding import Init, starting_centroids
 from vocable.quantizers.splitting import split_and_merge
@@ -129,6 +130,7 @@ def fit_kmeans(
     rounds: int = 6,
     restarts: int = 1,
     spherical: bool = False,
+    scaling: Scaling | None = None,
     reduce: Reducer = ALONE,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> tuple[KMeans, FitEvidence]:
@@ -145,6 +147,7 @@ def fit_kmeans(
     see schedules.
     restarts: so many fits, of which the one with the lowest objective is returned.
     spherical: clusters directions (Dhillon and Modha 2001): points count as scaled to length 1, as do centroids.
+    scaling: points count as brought to standard units by it, and so do centroids: `fit_standardized` takes both back.
 
     Memory beyond the points, which may be memory-mapped, for "torch": 32 n + n D / 8 bytes, never [n, K]; chunks, which
     with what the allocator keeps of them come to 128 MiB a thread; and forty copies of the centroids (the sample for
@@ -152,7 +155,7 @@ def fit_kmeans(
     """
     _check(points, num_clusters, iterations, rounds, restarts)
     _check_choices(backend, schedule, init, reduce)
-    mine = Points.of(points.detach(), spherical=spherical, reduce=reduce)
+    mine = _points(points.detach(), spherical, scaling, reduce)
     if num_clusters > mine.total:
         raise InputError(
             f"expected at least as many points as clusters, got {mine.total} points for {num_clusters} clusters",
@@ -184,6 +187,17 @@ def _check(points: Tensor, num_clusters: int, iterations: int, rounds: int, rest
             "expected at least one cluster, one iteration, one start and no fewer than 0 rounds, "
             f"got {num_clusters}, {iterations}, {restarts} and {rounds}"
         )
+
+
+def _points(points: Tensor, spherical: bool, scaling: Scaling | None, reduce: Reducer) -> Points:
+    if scaling is None:
+        return Points.of(points, spherical=spherical, reduce=reduce)
+    if spherical:
+        raise InputError(
+            "expected spherical or standardized clustering, got both, but directions have no deviation",
+            hint="leave one of the two out",
+        )
+    return ScaledPoints.scaled(points, scaling, reduce=reduce)
 
 
 def _check_choices(backend: str, schedule: str, init: str, reduce: Reducer) -> None:

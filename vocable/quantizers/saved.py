@@ -15,6 +15,8 @@ from vocable.quantizers.pitch_bins import PitchBins
 from vocable.quantizers.product import ProductKMeans
 from vocable.quantizers.projection import RandomProjection
 from vocable.quantizers.residual import ResidualKMeans
+from vocable.quantizers.scaling import Scaling
+from vocable.quantizers.standardized import Standardized
 from vocable.quantizers.trained import TrainedQuantizer
 
 
@@ -29,6 +31,14 @@ class Learned(Quantizer, Protocol):
         """What was learned, each part under a name of its own."""
 
 
+def _standardized(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Standardized:
+    inner = config["quantizer"]
+    if inner["kind"] == "standardized":
+        raise InputError("expected k-means in standard units, got standard units again")
+    scaling = Scaling(tensors["mean"].float(), tensors["deviation"].float())
+    return Standardized(quantizer_from(inner, tensors, "quantizer"), scaling)
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], Quantizer]] = {
     "kmeans": lambda config, tensors: KMeans(tensors[""], spherical=config.get("spherical", False)),
     "bins": lambda config, tensors: ScalarBins.from_config(dict(config)),
@@ -36,6 +46,7 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], Quantizer]
     "random-projection": lambda config, tensors: RandomProjection.from_config(dict(config)),
     "residual-kmeans": ResidualKMeans.from_config,
     "product-kmeans": ProductKMeans.from_config,
+    "standardized": _standardized,
     "trained": TrainedQuantizer.from_config,
 }
 
@@ -46,6 +57,8 @@ def quantizer_config(quantizer: object) -> dict[str, Any]:
         return {"kind": "kmeans", "size": quantizer.codebook_sizes[0]} | (
             {"spherical": True} if quantizer.spherical else {}
         )
+    if isinstance(quantizer, Standardized):
+        return {"kind": "standardized", "quantizer": quantizer_config(quantizer.quantizer)}
     if isinstance(quantizer, ScalarBins | PitchBins | RandomProjection | Learned):
         return quantizer.config()
     raise InputError(f"expected KMeans, or a quantizer with a config() and tensors(), got {type(quantizer).__name__}")
@@ -55,6 +68,9 @@ def quantizer_tensors(quantizer: object, name: str) -> dict[str, Tensor]:
     """What was learned: centroids of k-means under `name`, parts of others under `name.part`, of some nothing."""
     if isinstance(quantizer, KMeans):
         return {name: quantizer.centroids}
+    if isinstance(quantizer, Standardized):
+        scaling = {f"{name}.mean": quantizer.scaling.mean, f"{name}.deviation": quantizer.scaling.deviation}
+        return scaling | quantizer_tensors(quantizer.quantizer, f"{name}.quantizer")
     parts = quantizer.tensors() if isinstance(quantizer, Learned) else {}
     return {f"{name}.{part}": tensor for part, tensor in parts.items()}
 

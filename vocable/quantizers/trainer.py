@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vocable.errors import InputError
+from vocable.nets.state import below
 from vocable.quantizers.trainable import Design, TrainableQuantizer
 from vocable.quantizers.trained import TrainedQuantizer
 
@@ -135,10 +136,10 @@ class Trainer:
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Goes back to what `state` gave. KeyError or RuntimeError if it is of another design."""
-        self._model.load_state_dict(_below("model.", tensors))
-        self._best = _copied(_below("best.", tensors))
+        self._model.load_state_dict(below("model.", tensors))
+        self._best = _copied(below("best.", tensors))
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
+        for name, tensor in below("optimizer.", tensors).items():
             index, _, slot = name.partition(".")
             slots.setdefault(int(index), {})[slot] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
@@ -205,7 +206,3 @@ def _best(curve: list[Check]) -> int:
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

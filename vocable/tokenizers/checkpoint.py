@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vocable import builtin
 from vocable.errors import ArtifactError
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -27,7 +28,8 @@ _PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 class Checkpoint:
     """A directory of config.json and model.safetensors, whole or in shards with an index.
 
-    model, revision: where it was found: a hub id and its commit, or an absolute path and None.
+    model, revision: where it was found: a hub id and its commit; an absolute path, or the name of a built-in model, and
+        None.
     """
 
     folder: Path
@@ -36,12 +38,17 @@ class Checkpoint:
 
     @classmethod
     def open(cls, model: str, *, revision: str | None = None, pickles: bool = False) -> Checkpoint:
-        """The checkpoint of a local directory or of a hub id, which is fetched first and pinned to its commit.
+        """The checkpoint of a local directory, of the name of a built-in model, or of a hub id.
+
+        What is on the hub is fetched first, and pinned to its commit.
 
         pickles: fetch pickled weights instead of safetensors; nothing here opens them.
 
         ArtifactError if there is no such directory and the hub does not give it.
         """
+        packaged = builtin.folder_of(model, revision=revision)
+        if packaged is not None:
+            return cls(packaged, model, None)
         folder = Path(model).expanduser()
         if folder.is_dir():
             return cls(folder, str(folder.resolve()), None)

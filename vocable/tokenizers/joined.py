@@ -18,6 +18,7 @@ from vocable.artifacts import Artifact
 from vocable.audio import conform
 from vocable.clock import Windows
 from vocable.errors import ArtifactError, InputError
+from vocable.nets.state import below
 from vocable.quantizers import PitchBins
 from vocable.tokenizers import units
 from vocable.tokenizers.pitch import PitchExtractor
@@ -176,12 +177,8 @@ def _part(artifact: Artifact, index: int) -> Artifact:
     return Artifact(
         units.KIND,
         artifact.config["parts"][index],
-        _below(artifact.tensors, f"{index}."),
-        _below(artifact.extra, f"{index}."),
+        below(f"{index}.", artifact.tensors),
+        below(f"{index}.", artifact.extra),
         artifact.origin["parts"][index],
         artifact.evidence["parts"][index],
     )
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from vocable.errors import ArtifactError, InputError
 from vocable.files import new_directory
 from vocable.nets import codec_decoder, codec_encoder
 from vocable.nets.codec_decoder import CodecDecoder
-from vocable.nets.codec_encoder import CodecEncoder, encode_blocks
+from vocable.nets.codec_encoder import CodecEncoder, Encoder, encode_blocks
 from vocable.nets.codecs import PRECISIONS, CodecNet, build
+from vocable.nets.spectral_encoder import SpectralEncoder
 from vocable.quantizers.fsq import FSQ, LFQ, ResidualFSQ
 from vocable.quantizers.gumbel import GumbelCodes
 from vocable.quantizers.residual import ResidualKMeans
@@ -31,6 +32,10 @@ Codes = ResidualKMeans | FSQ | ResidualFSQ | LFQ | GumbelCodes
 """The quantizers that a codec may have."""
 
 _KINDS: dict[str, type[Codes]] = {kind.kind: kind for kind in (ResidualKMeans, FSQ, ResidualFSQ, LFQ, GumbelCodes)}
+_ENCODERS: dict[str, Callable[[Mapping[str, Any]], Encoder]] = {
+    "convolutions": CodecEncoder,
+    "spectral": SpectralEncoder,
+}
 _PREFIXES = (ResidualKMeans, ResidualFSQ)  # of which the first few codebooks decode alone
 
 
@@ -39,13 +44,21 @@ class VocableCodecModel(nn.Module):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.encoder = CodecEncoder(settings["encoder"])
+        self.encoder = build_encoder(settings["encoder"])
         self.decoder = CodecDecoder(settings["decoder"])
         if self.encoder.hop_length != self.decoder.hop_length:
             raise InputError(
                 f"expected an encoder and a decoder of one hop length, got {self.encoder.hop_length} "
                 f"and {self.decoder.hop_length}"
             )
+
+
+def build_encoder(config: Mapping[str, Any]) -> Encoder:
+    """The encoder of a configuration: of its "kind", convolutions where it names none. InputError if it is none."""
+    kind = config.get("kind", "convolutions")
+    if kind not in _ENCODERS:
+        raise InputError(f"expected an encoder among {', '.join(_ENCODERS)}, got {kind!r}")
+    return _ENCODERS[kind](config)
 
 
 class OwnCodecNet:

@@ -84,15 +84,23 @@ class UnitTokenizer:
         with one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self._quantize, utterances))
 
-    def save_pretrained(self, path: str | os.PathLike[str], *, bundle: bool = False, overwrite: bool = False) -> None:
-        """Writes config.json and model.safetensors; `bundle` puts the extractor's weights inside as well."""
-        artifacts.save(self.artifact(bundle=bundle), path, overwrite=overwrite)
+    def save_pretrained(
+        self, path: str | os.PathLike[str], *, bundle: bool = False, half: bool = False, overwrite: bool = False
+    ) -> None:
+        """Writes config.json and model.safetensors; `bundle` puts the extractor's weights inside as well.
+
+        half: numbers in 16 bits. Rounded, they make other units: what is loaded has another fingerprint.
+        """
+        artifacts.save(self.artifact(bundle=bundle), path, half=half, overwrite=overwrite)
 
     @classmethod
     def from_pretrained(
         cls, place: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu"
     ) -> UnitTokenizer:
-        """Reads a folder or a hub id. ArtifactError if it, or the extractor it refers to, is missing or altered."""
+        """Reads a folder, a built-in model or a hub id.
+
+        ArtifactError if it, or the extractor it refers to, is missing or altered.
+        """
         return cls.from_artifact(artifacts.load(place, KIND, revision=revision), str(place), device=device)
 
     @classmethod

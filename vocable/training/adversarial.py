@@ -16,8 +16,9 @@ from torch import Tensor
 from vocable.distributed import Processes
 from vocable.nets.discriminators import Verdict, build_discriminators
 from vocable.nets.losses import SpectralLoss, adversarial_loss, discriminator_loss, feature_loss
+from vocable.nets.state import below
 from vocable.training.balance import Balancer
-from vocable.training.learner import Learner, below
+from vocable.training.learner import Learner
 from vocable.training.prefetch import Batch
 from vocable.training.regime import Regime
 from vocable.training.reports import Report

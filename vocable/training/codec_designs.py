@@ -8,6 +8,9 @@ from typing import Any, cast, get_args
 
 from vocable.errors import InputError
 from vocable.quantizers.trainable import Design as Quantizer
+from vocable.training.crops import Crops
+from vocable.training.regime import Regime
+from vocable.training.vocoder import PRESETS
 from vocable.vocoders.designs import GeneratorName, Size
 
 DISTILLED = 20.0
@@ -34,8 +37,13 @@ class CodecDesign:
     activation: "elu" or "snake". causal: whether it streams. quantizer: its kind and sizes, `latent` dimensions.
     channels: of the encoder's first convolution, doubled at each stride.
     generator: its kind, and `dim`, `depth` and `width` of the iSTFT generator, or `widest` channels of HiFi-GAN.
-    distilled: weight of the distillation, if there is a teacher.
-    InputError for a quantizer of which a codec cannot decode the first few codebooks, or that is unknown.
+    commitment: weight of the quantizer's loss; the gradient of the waveform's losses has length 1.
+    distilled: weight of the distillation, if there is a teacher. taught: share of the crops of a step that it hears.
+    blocks: of an encoder that sees spectra, 0 for one of convolutions over samples. Its `channels` are those of the
+        blocks, `kernel` theirs, and of strides only the product counts; an iSTFT generator then has its blocks, of the
+        same kernel, at the codec's frame rate, too.
+    InputError for a quantizer of which a codec cannot decode the first few codebooks, or that is unknown, and for a
+    share out of range.
     """
 
     sample_rate: int
@@ -51,7 +59,10 @@ class CodecDesign:
     depth: int
     width: int
     widest: int
+    commitment: float = 10.0
     distilled: float = 0.0
+    taught: float = 1.0
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         kind = self.quantizer.kind
@@ -60,6 +71,8 @@ class CodecDesign:
             raise InputError(f"expected a quantizer among {known}, lfq of one codebook, got {kind}")
         if self.generator not in get_args(GeneratorName):
             raise InputError(f"expected a generator among istft, hifigan, got {self.generator!r}")
+        if not 0 < self.taught <= 1:
+            raise InputError(f"expected a share of the crops to be taught, got {self.taught}")
 
     @property
     def hop_length(self) -> int:
@@ -72,28 +85,34 @@ class CodecDesign:
         return _LABELS[self.quantizer.kind]
 
     def encoder(self, latent: int) -> dict[str, Any]:
-        """The configuration of its `CodecEncoder`."""
-        return {
-            "channels": self.channels,
-            "strides": list(self.strides),
-            "kernel": self.kernel,
-            "dilations": list(self.dilations),
-            "activation": self.activation,
-            "dim": latent,
-            "causal": self.causal,
-        }
+        """The configuration of its `SpectralEncoder` or `CodecEncoder`."""
+        shared = {"channels": self.channels, "kernel": self.kernel, "dim": latent, "causal": self.causal}
+        if self.blocks:
+            hop = self._step()
+            spectra = {"hop_length": self.hop_length, "subframes": self.hop_length // hop, "fft_size": 4 * hop}
+            return {"kind": "spectral", **spectra, **shared, "width": 3 * self.channels, "depth": self.blocks}
+        units = {"dilations": list(self.dilations), "activation": self.activation}
+        return {"strides": list(self.strides), **units, **shared}
 
     def decoder(self, latent: int) -> dict[str, Any]:
-        """The configuration of its `CodecDecoder`, whose generator has some 100 frames a second."""
-        wished = self.sample_rate / _FRAMES_PER_SECOND
-        divisors = [hop for hop in range(2, self.hop_length + 1) if self.hop_length % hop == 0]
-        hop = min(divisors, key=lambda hop: max(hop / wished, wished / hop))
+        """The configuration of its `CodecDecoder`, whose generator has some 100 frames, or spectra, a second."""
+        hop = self._step()
         settings: dict[str, Any] = {"kind": self.generator, "dim": self.dim, "hop_length": hop, "causal": self.causal}
         if self.generator == "istft":
             settings |= {"depth": self.depth, "width": self.width, "fft_size": 4 * hop}
         else:
             settings |= {"channels": self.widest}
-        return {"dim": latent, "subframes": self.hop_length // hop, "generator": settings}
+        subframes = self.hop_length // hop
+        if self.generator == "istft" and self.blocks:
+            settings |= {"hop_length": self.hop_length, "subframes": subframes, "kernel": self.kernel}
+            subframes = 1
+        return {"dim": latent, "subframes": subframes, "generator": settings}
+
+    def _step(self) -> int:
+        """Samples between frames of a generator, or between spectra: a divisor of the hop."""
+        wished = self.sample_rate / _FRAMES_PER_SECOND
+        divisors = [hop for hop in range(2, self.hop_length + 1) if self.hop_length % hop == 0]
+        return min(divisors, key=lambda hop: max(hop / wished, wished / hop))
 
     def config(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -118,6 +137,26 @@ _MANNERS: dict[str, dict[str, Any]] = {
     "wavtokenizer": {**_75_HZ, **_SEANET, "causal": False, "quantizer": Quantizer("vq", size=4096, latent=64)},
     "taae": {**_25_HZ, **_SEANET, "dilations": (1, 3), "causal": False, "quantizer": Quantizer("fsq", levels=(6,) * 6)},
     "speechtokenizer": {**_50_HZ, **_SEANET, "causal": False, "quantizer": _RVQ, "distilled": DISTILLED},
+    "spectral": {
+        **_50_HZ,
+        **_SEANET,
+        "kernel": 5,
+        "causal": False,
+        "quantizer": replace(_RVQ, latent=64),
+        "commitment": 0.3,  # latents of one length need less, and learn faster with less
+        "taught": 0.25,
+    },
+}
+_SPECTRAL_SCALES: dict[Size, dict[str, int]] = {
+    "tiny": {"channels": 128, "blocks": 3},
+    "small": {"channels": 256, "blocks": 4, "dim": 320, "depth": 5, "width": 960},
+    "base": {"channels": 384, "blocks": 8},
+}
+_ON_PROCESSORS = Regime(None, 40.0, learning_rate=1.5e-3, warm_up=100, discriminators="none", check_every=2000)
+_SPECTRAL_PLANS: dict[Size, tuple[Regime, Crops]] = {
+    "tiny": (replace(_ON_PROCESSORS, minutes=5.0, learning_rate=4e-3, report_every=10, check_every=500), Crops(4, 0.5)),
+    "small": (_ON_PROCESSORS, Crops(4, 1.0)),
+    "base": PRESETS["base"],
 }
 NAMES = (*_SCALES, *(name for manner in _MANNERS for name in (manner, *(f"{manner}-{scale}" for scale in _SCALES))))
 """What `codec_design` knows."""
@@ -141,16 +180,24 @@ def codec_design(
     EnCodec (Défossez et al. 2022) without its LSTM; DAC (Kumar et al. 2023), of whose factorized codes one projection
     for all codebooks is left; WavTokenizer (Ji et al. 2024), one codebook; TAAE (Parker et al. 2024), FSQ at 25 Hz,
     with convolutions for transformers; SpeechTokenizer (Zhang et al. 2024), distilled into the first codebook.
+    "spectral" is the one for processors: its encoder sees spectra, and nothing in it runs at a rate above the codec's.
 
     quantizer, codebooks, size, levels: see `vocable.quantizers.trainable.Design`; several of FSQ are residual.
     InputError for an unknown name, and for numbers that do not go together.
     """
     manner, scale = _parsed(name)
     values = {**_MANNERS[manner], **_SCALES[scale], "generator": generator}
+    values |= _SPECTRAL_SCALES[scale] if manner == "spectral" else {}
     values["quantizer"] = _changed(values["quantizer"], quantizer, codebooks, size, levels)
     values |= {} if causal is None else {"causal": causal}
     values |= {} if sample_rate is None else {"sample_rate": sample_rate}
     return CodecDesign(**values)
+
+
+def plan_of(name: str) -> tuple[Regime, Crops]:
+    """How a design of this name is trained if nothing else is asked for. InputError for an unknown name."""
+    manner, scale = _parsed(name)
+    return _SPECTRAL_PLANS[scale] if manner == "spectral" else PRESETS[scale]
 
 
 def scale_of(name: str) -> Size:

@@ -17,7 +17,6 @@ from vocable.tokenizers.own_codec import MODEL_TYPE, VocableCodecModel
 from vocable.training.codec_designs import CodecDesign
 from vocable.types import Audio, FeatureExtractor
 
-_QUANTIZER = 10.0  # of its loss, whose gradient is else lost beside that of the waveform, which has length 1
 _WIDEST = 256  # of latents, where the kind of the quantizer leaves the choice
 
 
@@ -56,18 +55,18 @@ class CodecNetwork(nn.Module):
         InputError if there are fewer latents than entries of a codebook.
         """
         encoder = self.codec.encoder
-        encoder.standardize(torch.cat([self._latents(crop).flatten(0, 1) for crop in crops]))
+        encoder.standardize([encoder.padded(crop[:, None]) for crop in crops])
         self.bottleneck.begin(torch.cat([self._latents(crop).flatten(0, 1) for crop in crops]))
 
-    def forward(self, real: Float[Tensor, "b n"], taught: Float[Tensor, "b t d"] | None = None) -> Passage:
-        """The waveforms that codes of `real` give, n whole hops; taught: the teacher's features of them."""
+    def forward(self, real: Float[Tensor, "b n"], taught: Float[Tensor, "c t d"] | None = None) -> Passage:
+        """The waveforms that codes of `real` give, n whole hops; taught: the teacher's features of the first."""
         latents = self._latents(real).float()
         with torch.autocast(real.device.type, enabled=False):  # codes are decided in full precision
             passed = self.bottleneck(latents.flatten(0, 1))
-        losses = {"quantizer": _QUANTIZER * passed.loss}
+        losses = {"quantizer": self.design.commitment * passed.loss}
         if taught is not None and self.tell is not None:
             first = self._first(latents.flatten(0, 1), passed.quantized, passed.codes)
-            told = self.tell(first).unflatten(0, latents.shape[:2])
+            told = self.tell(first).unflatten(0, latents.shape[:2])[: len(taught)]
             losses["distillation"] = self.design.distilled * distillation(told.float(), taught)
         return Passage(self.codec.decoder(passed.quantized.unflatten(0, latents.shape[:2])), losses)
 

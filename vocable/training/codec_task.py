@@ -69,11 +69,14 @@ class CodecTask:
         return self._cache.sample_rate
 
     def batch(self, step: int, *, rank: int, world: int) -> Batch:
-        """The crops of a step in one process: real [B, N]; with a teacher, heard [B, M], the same at its rate."""
+        """The crops of a step in one process: real [B, N]; with a teacher, heard [b, M], the first at its rate."""
         random = random_numbers(self._seed, step, rank)
         real = np.stack([self._crop(random) for _ in range(self._crops.batch)])
         batch = {"real": torch.from_numpy(real)}
-        return batch | ({"heard": torch.from_numpy(self._heard(real, self._teacher))} if self._teacher else {})
+        if self._teacher is None:
+            return batch
+        count = max(1, round(self._network.design.taught * len(real)))
+        return batch | {"heard": torch.from_numpy(self._heard(real[:count], self._teacher))}
 
     def render(self, batch: Batch) -> Rendition:
         """What the codec makes of crops, the losses of its quantizer, and of what it did not tell."""

@@ -12,24 +12,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vocable.corpus import Corpus, Failure
-from vocable.distributed import Processes, meet
-from vocable.errors import SpecError
-from vocable.files import is_vacant, legible, new_directory
+from vocable.corpus import Corpus
+from vocable.distributed import Processes
+from vocable.files import new_directory
 from vocable.nets.masked_prediction import MaskedPrediction
 from vocable.store import TokenStore
-from vocable.tokenizers.folder import WindowTokenizer, tokenize
+from vocable.tokenizers.folder import WindowTokenizer
 from vocable.tokenizers.gathering import Reading
-from vocable.training.audio_cache import AudioCache, read_sound
+from vocable.training.audio_cache import AudioCache
 from vocable.training.checkpoints import Checkpoint
-from vocable.training.clips import ClipCache
 from vocable.training.crops import Crops, held_out
+from vocable.training.desk import Desk
 from vocable.training.encoder_frames import FrameCache
 from vocable.training.encoder_task import EncoderTask, Masking
 from vocable.training.encoder_trainer import EncoderTrainer
 from vocable.training.regime import Regime
 from vocable.training.reports import Report
-from vocable.training.work import CHECKPOINT, TOKENS, Diary, claim
+from vocable.training.work import CHECKPOINT, Diary, claim
 
 EncoderSize = Literal["tiny", "small"]
 
@@ -159,7 +158,8 @@ def train_encoder(
         network = MaskedPrediction(
             design.values(), [book.size for book in targets.spec.codebooks], dropout=design.dropout
         )
-    clips = _clips(corpus, targets, tokens, work, network, processes, reading, on_cache)
+    desk = Desk(targets, network.sample_rate, network.hop_length, processes, reading, on_cache)
+    clips = desk.clips(corpus, work, tokens)
     cache = FrameCache.create(work / "frames", clips, bands=network.bands, window=network.window, processes=processes)
     out = held_out([clip.id for clip in clips.clips])
     training = [number for number, stretch in enumerate(cache.stretches) if stretch.id not in out]
@@ -188,49 +188,3 @@ def train_encoder(
     }
     tensors = {name: tensor.cpu() for name, tensor in network.upstream_state().items()}
     return TrainedEncoder(network.config, tensors, preprocessor, evidence)
-
-
-def _clips(
-    corpus: Corpus,
-    targets: WindowTokenizer,
-    tokens: TokenStore | None,
-    work: Path,
-    network: MaskedPrediction,
-    processes: Processes,
-    reading: Reading,
-    on_cache: Callable[[AudioCache], None],
-) -> ClipCache:
-    """Sound and codes of the corpus in `work`; what is missing there is made, what cannot be is told."""
-    if tokens is not None:
-        _require(tokens, targets)
-    cache, failures = read_sound(corpus, work / "audio", network.sample_rate, reading, processes, on_cache)
-    store = _tokenized(corpus, targets, work / TOKENS, processes, reading) if tokens is None else tokens
-    clips = ClipCache.create(work / "clips", cache, store, network.hop_length, reduce=processes)
-    there, known = {clip.id for clip in clips.clips}, {failure.id: failure for failure in failures}
-    for utterance in corpus:
-        if utterance.id not in there:
-            reason = "it has no tokens, or they are of another file"
-            failure = Failure(utterance.id, legible(str(utterance.path)), reason)
-            reading.on_failure(known.get(utterance.id, failure))
-    return clips
-
-
-def _tokenized(
-    corpus: Corpus, targets: WindowTokenizer, path: Path, processes: Processes, reading: Reading
-) -> TokenStore:
-    """The tokens at `path`, all that can be made; of several processes the first makes them."""
-    if processes.rank == 0:
-        if not is_vacant(path):
-            _require(TokenStore.open(path), targets)
-        workers, seconds = reading.workers, reading.batch_seconds
-        tokenize(corpus, targets, path, workers=workers, batch_seconds=seconds, watcher=reading.watcher)
-    meet(processes)
-    return TokenStore.open(path)
-
-
-def _require(store: TokenStore, targets: WindowTokenizer) -> None:
-    if store.spec != targets.spec:
-        raise SpecError(
-            f"{store.path} holds tokens of tokenizer {store.spec.source[:12]}, not of {targets.spec.source[:12]}",
-            hint="name the tokenizer that made them, or another folder",
-        )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vocable.nets.state import below
 from vocable.training.balance import LengthLimit
 
 _BETAS = (0.8, 0.99)
@@ -65,8 +66,3 @@ class Learner:
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         total, count = values["lengths"]
         self._limit.sums = (float(total), float(count))
-
-
-def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without that beginning."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

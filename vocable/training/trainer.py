@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from vocable.distributed import Processes
 from vocable.errors import InputError
+from vocable.nets.state import below
 from vocable.training.averages import WeightAverage
 from vocable.training.checkpoints import Checkpoint, unbroken
-from vocable.training.learner import Learner, below
+from vocable.training.learner import Learner
 from vocable.training.prefetch import Batch, prefetched
 from vocable.training.regime import Regime
 from vocable.training.reports import Best, Ledger, Report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocable.corpus import Corpus, Failure
-from vocable.distributed import Processes, meet
-from vocable.errors import InputError, SpecError
-from vocable.files import is_vacant, legible
+from vocable.corpus import Corpus
+from vocable.distributed import Processes
+from vocable.errors import InputError
 from vocable.nets.unit_decoder import UnitDecoder
 from vocable.quantizers import KMeans
 from vocable.quantizers.books import KMeansBooks
+from vocable.quantizers.standardized import Standardized
 from vocable.store import TokenStore
-from vocable.tokenizers.folder import WindowTokenizer, tokenize
+from vocable.tokenizers.folder import WindowTokenizer
 from vocable.tokenizers.gathering import Reading
 from vocable.training.adversarial import AdversarialTrainer
-from vocable.training.audio_cache import AudioCache, read_sound
+from vocable.training.audio_cache import AudioCache
 from vocable.training.checkpoints import Checkpoint
 from vocable.training.clips import ClipCache
 from vocable.training.crops import Crops, held_out
+from vocable.training.desk import Desk
 from vocable.training.regime import Regime
 from vocable.training.reports import Report
 from vocable.training.vocoder_task import Judge, Selection, VocoderTask, no_figures
-from vocable.training.work import CHECKPOINT, SAMPLES, TOKENS, Diary, claim
+from vocable.training.work import CHECKPOINT, SAMPLES, Diary, claim
 from vocable.vocoders.designs import Size
 from vocable.vocoders.units import UnitVocoder
 
@@ -97,7 +98,7 @@ def train_vocoder(
         decoder = UnitDecoder(design)
     if design["centroids"]:
         decoder.start(centroids_of(tokenizer))
-    desk = _Desk(tokenizer, sample_rate, decoder.hop_length, processes, reading, on_cache)
+    desk = Desk(tokenizer, sample_rate, decoder.hop_length, processes, reading, on_cache)
     clips = desk.clips(corpus, work, tokens)
     judged = desk.clips(validation, work / "validation", None) if validation else None
     numbers, held = _divided(clips, judged)
@@ -141,66 +142,18 @@ def speaker_names(corpus: Corpus, field: str) -> tuple[str, ...]:
 def centroids_of(tokenizer: object) -> list[Tensor | None]:
     """The centroids [V, D] of each codebook of a tokenizer, None for those that have none; nothing if none has any.
 
+    Those of standardised vectors are in standard units: embeddings scale each dimension anyway.
     What embeddings begin with: after 2.5 minutes of two cores held-out STOI was .825, with random ones .715.
     """
     found: list[Tensor | None] = []
-    for quantizer in getattr(tokenizer, "quantizers", ()):
+    for each in getattr(tokenizer, "quantizers", ()):
+        quantizer = each.quantizer if isinstance(each, Standardized) else each
         if isinstance(quantizer, KMeans | KMeansBooks):
             books = quantizer.books if isinstance(quantizer, KMeansBooks) else (quantizer,)
             found += [book.centroids.cpu() for book in books]
         else:
             found += [None] * len(quantizer.codebook_sizes)
     return found if any(points is not None for points in found) else []
-
-
-@dataclass(frozen=True)
-class _Desk:
-    """Where a corpus becomes clips: tokens, sound, and both side by side."""
-
-    tokenizer: WindowTokenizer
-    sample_rate: int
-    hop_length: int
-    processes: Processes
-    reading: Reading
-    on_cache: Callable[[AudioCache], None]
-
-    def clips(self, corpus: Corpus, work: Path, tokens: TokenStore | None) -> ClipCache:
-        """The clips of a corpus in `work`; what is missing there is made."""
-        if tokens is not None:
-            self._require(tokens)
-        cache, failures = read_sound(
-            corpus, work / "audio", self.sample_rate, self.reading, self.processes, self.on_cache
-        )
-        store = self._tokenized(corpus, work / TOKENS) if tokens is None else tokens
-        clips = ClipCache.create(work / "clips", cache, store, self.hop_length, reduce=self.processes)
-        for failure in _left_out(corpus, clips, [*store.failures(), *failures]):
-            self.reading.on_failure(failure)
-        return clips
-
-    def _tokenized(self, corpus: Corpus, path: Path) -> TokenStore:
-        """The tokens at `path`, all that can be made; of several processes the first makes them."""
-        if self.processes.rank == 0:
-            if not is_vacant(path):
-                self._require(TokenStore.open(path))
-            reading = self.reading
-            tokenize(
-                corpus,
-                self.tokenizer,
-                path,
-                workers=reading.workers,
-                batch_seconds=reading.batch_seconds,
-                watcher=reading.watcher,
-            )
-        meet(self.processes)
-        return TokenStore.open(path)
-
-    def _require(self, store: TokenStore) -> None:
-        ours, theirs = self.tokenizer.spec, store.spec
-        if ours != theirs:
-            raise SpecError(
-                f"{store.path} holds tokens of tokenizer {theirs.source[:12]}, not of {ours.source[:12]}",
-                hint="name the tokenizer that made them, or another folder",
-            )
 
 
 def _heard(training: Selection, judged: Selection) -> dict[str, Any]:
@@ -219,14 +172,6 @@ def _voices(clips: ClipCache, corpus: Corpus, field: str | None, names: Sequence
     told = {utterance.id: utterance.fields.get(field) for utterance in corpus} if field else {}
     known = {name: numbers.get(str(speaker), -1) for name, speaker in told.items() if speaker is not None}
     return [known.get(clip.id, -1) for clip in clips.clips]
-
-
-def _left_out(corpus: Corpus, clips: ClipCache, failures: list[Failure]) -> list[Failure]:
-    """Recordings of the corpus that are not among the clips, and why."""
-    there, known = {clip.id for clip in clips.clips}, {failure.id: failure for failure in failures}
-    reason = "it has no tokens, or they are of another file"
-    missing = (utterance for utterance in corpus if utterance.id not in there)
-    return [known.get(u.id) or Failure(u.id, legible(str(u.path)), reason) for u in missing]
 
 
 def _divided(clips: ClipCache, judged: ClipCache | None) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from vocable.artifacts import Artifact, hash_tensors
 from vocable.errors import InputError, SpecError
 from vocable.nets.durations import DurationPredictor, fit_durations, run_lengths
+from vocable.nets.state import below
 from vocable.nets.threads import one_thread_each
 from vocable.store import TokenStore
 from vocable.types import TokenSpec
@@ -84,8 +85,7 @@ class Durations:
         if config is None:
             return None
         predictor = DurationPredictor(config["size"], dim=config["dim"], kernel=config["kernel"])
-        theirs = {n.removeprefix(_PREFIX): t for n, t in artifact.tensors.items() if n.startswith(_PREFIX)}
-        predictor.load_state_dict(theirs)
+        predictor.load_state_dict(below(_PREFIX, artifact.tensors))
         return cls(config["layer"], predictor.eval().requires_grad_(False), artifact.evidence.get("durations", {}))
 
 

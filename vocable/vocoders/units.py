@@ -208,9 +208,12 @@ class UnitVocoder:
 
         return UnitStream(self, layers)
 
-    def save_pretrained(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes config.json and model.safetensors. OutputError if they are there and `overwrite` is not given."""
-        artifacts.save(self._artifact(), path, overwrite=overwrite)
+    def save_pretrained(self, path: str | os.PathLike[str], *, half: bool = False, overwrite: bool = False) -> None:
+        """Writes config.json and model.safetensors. OutputError if they are there and `overwrite` is not given.
+
+        half: weights in 16 bits. Rounded, they make another vocoder: what is loaded has another fingerprint.
+        """
+        artifacts.save(self._artifact(), path, half=half, overwrite=overwrite)
 
     @classmethod
     def from_pretrained(
@@ -221,12 +224,13 @@ class UnitVocoder:
         precision: Precision = "fp32",
         device: str = "cpu",
     ) -> UnitVocoder:
-        """Reads a folder or a hub id. ArtifactError if it is missing, damaged, or no vocoder."""
+        """Reads a folder, a built-in model or a hub id. ArtifactError if it is missing, damaged, or no vocoder."""
         artifact = artifacts.load(place, KIND, revision=revision)
         config = artifact.config
         try:
-            decoder = UnitDecoder(config["decoder"]).folded()
-            decoder.load_state_dict(without_durations(artifact.tensors))
+            with torch.device("meta"):  # random weights would take longer than all the rest
+                decoder = UnitDecoder(config["decoder"] | {"centroids": None})  # what is saved is folded
+            decoder.load_state_dict(without_durations(artifact.tensors), assign=True)
             spec, rate = TokenSpec.from_dict(config["spec"]), int(config["sample_rate"])
             extra = {"speakers": config["speakers"], "evidence": artifact.evidence}
             vocoder = cls(decoder, spec, rate, precision=precision, device=device, **extra)
