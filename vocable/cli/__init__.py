@@ -17,6 +17,7 @@ _COMMANDS = {
     "train": ("vocable.cli.train", "Train a tokenizer, a vocoder or a codec on a corpus."),
     "join": ("vocable.cli.join", "Make one tokenizer of several, with pitch if you like."),
     "resynthesize": ("vocable.cli.resynthesize", "Turn a store of tokens back into audio."),
+    "continue": ("vocable.cli.continue_", "Go on where recordings stop, with a language model."),
     "compress": ("vocable.cli.compress", "Turn sound into small files: entropy-coded codes."),
     "decompress": ("vocable.cli.decompress", "Turn these back into sound."),
     "report": ("vocable.cli.report", "Say which layer to choose: a table and a page."),

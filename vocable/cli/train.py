@@ -1,4 +1,4 @@
-"""`vocable train`: tokenizers, vocoders, codecs, encoders from a corpus. Its commands are imported when asked for."""
+"""`vocable train`: tokenizers, vocoders, codecs, encoders, language models. Commands are imported when asked for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _COMMANDS = {
     "codec": "vocable.cli.train_codec",
     "encoder": "vocable.cli.train_encoder",
     "bpe": "vocable.cli.train_bpe",
+    "lm": "vocable.cli.train_lm",
 }
 
 
