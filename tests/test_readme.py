@@ -62,7 +62,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command(newcomer: Path, vocable: Run) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vocable ")]
-    assert len(commands) == 23
+    assert len(commands) == 30
     for command in commands:
         shortened = re.sub(
             r"--minutes \d+", "--steps 2 --batch 2", command
