@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ install_import_hook([*_SHAPED, "vocable.quantizers"], "beartype.beartype")
 settings.register_profile("vocable", deadline=None, max_examples=25)
 settings.load_profile("vocable")
 torch.set_num_threads(int(os.environ.get("VOCABLE_TEST_THREADS", "1")))  # tests run side by side
+
+
+# a shell has what it starts in the background ignore interrupts; tests send some to themselves
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
