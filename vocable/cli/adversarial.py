@@ -119,10 +119,13 @@ def judge(real: Audio, fake: Audio) -> dict[str, float]:
 
 
 class Voice:
-    """What the first of several processes says, and the others do not."""
+    """What the first of several processes says, and the others do not.
 
-    def __init__(self, processes: Processes) -> None:
-        self._speaks, self._said = processes.rank == 0, -_LINE_SECONDS
+    line: a report in words; without it that of a training with losses of any names.
+    """
+
+    def __init__(self, processes: Processes, line: Callable[[Report], str] | None = None) -> None:
+        self._speaks, self._said, self._line = processes.rank == 0, -_LINE_SECONDS, line or _line
 
     def say(self, text: str) -> None:
         """A line."""
@@ -141,7 +144,7 @@ class Voice:
         """How training goes: a line every few seconds, and one for every validation."""
         if report.figures or time.monotonic() - self._said >= _LINE_SECONDS:
             self._said = time.monotonic()
-            self.say(_line(report))
+            self.say(self._line(report))
 
     def display(self, label: str) -> AbstractContextManager[shared.Display]:
         """Progress of reading."""

@@ -133,9 +133,9 @@ class _Pcm:
             yield block if self._model.channels == 1 else np.stack([block] * self._model.channels, axis=1)
 
     def _read(self) -> Iterator[np.ndarray]:
-        from vocable.cli.stream import ENCODINGS, _samples
+        from vocable.cli.stream import ENCODINGS, samples
 
-        for block in _samples(self._source, ENCODINGS[self._encoding]):
+        for block in samples(self._source, ENCODINGS[self._encoding]):
             self.source_samples += len(block)
             if not np.isfinite(block).all():
                 raise AudioError("expected finite samples, got NaN or infinity")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vocable.cli import shared
+from vocable.cli.resynthesize import open_decoder
 
 if TYPE_CHECKING:
     from vocable.language.model import LanguageModel
@@ -101,16 +102,9 @@ def command(
 
 def _decoder(store: TokenStore, model: LanguageModel, vocoder: str | None, device: str) -> BlockVocoder:
     """What makes these tokens sound, checked before anything is drawn."""
-    from vocable.presets import inverter, vocoder_of
-    from vocable.tokenizers import NeuralCodec, load
-    from vocable.vocoders import UnitVocoder
+    from vocable.presets import vocoder_of
 
-    found = vocoder or vocoder_of(store.spec)
-    if found:
-        decoder: BlockVocoder = UnitVocoder.from_pretrained(found, device=device)
-    else:
-        maker = load(str(store.tokenizer_path), device=device)
-        decoder = maker if isinstance(maker, NeuralCodec) else inverter(maker)
+    decoder = open_decoder(store, vocoder or vocoder_of(store.spec), None, "fp32", device)
     decoder.require(model.stream.spec)
     return decoder
 

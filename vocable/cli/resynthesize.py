@@ -91,7 +91,7 @@ def command(
         raise click.UsageError("--vocoder needs no tokenizer: leave --tokenizer out")
     if vocoder is None and precision is not None:
         raise click.UsageError("--precision goes with --vocoder")
-    decoder = _vocoder(store, vocoder, tokenizer, precision or "fp32", shared.pick_device(device))
+    decoder = open_decoder(store, vocoder, tokenizer, precision or "fp32", shared.pick_device(device))
     voice = _voice(speaker, store, decoder, tokenizer)
     durations = _durations(decoder) if predicted else None
     style = Style(voice=voice, semitones=semitones, speed=speed, durations=durations)
@@ -120,9 +120,10 @@ def _built_in(store: TokenStore) -> str | None:
     return found
 
 
-def _vocoder(
+def open_decoder(
     store: TokenStore, vocoder: str | None, tokenizer: str | None, precision: Precision, device: str
 ) -> BlockVocoder:
+    """The vocoder named; without one the codec that made the tokens, or the inverter of their units."""
     from vocable.presets import inverter
     from vocable.tokenizers import NeuralCodec, load
     from vocable.vocoders import UnitVocoder

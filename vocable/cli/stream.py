@@ -39,7 +39,7 @@ def stream_pcm(tokenizer: Tokenizer, source: BinaryIO, sink: TextIO, *, sample_r
         )
     frames = 0
     with tokenizer.streaming() as stream:
-        blocks = resample_blocks(_samples(source, ENCODINGS[encoding]), sample_rate, tokenizer.sample_rate)
+        blocks = resample_blocks(samples(source, ENCODINGS[encoding]), sample_rate, tokenizer.sample_rate)
         for codes in _codes(stream, blocks, tokenizer.channels):
             if codes.shape[1]:
                 sink.write(json.dumps({"frame": frames, "codes": codes.T.tolist()}) + "\n")
@@ -48,7 +48,7 @@ def stream_pcm(tokenizer: Tokenizer, source: BinaryIO, sink: TextIO, *, sample_r
     return frames
 
 
-def _samples(source: BinaryIO, kind: np.dtype[Any]) -> Iterator[np.ndarray]:
+def samples(source: BinaryIO, kind: np.dtype[Any]) -> Iterator[np.ndarray]:
     """Blocks [n] of float32, each as much as there was to read; a sample that came in halves is put together."""
     # a buffer's `read` would wait until it has all that was asked for
     read = getattr(source, "read1", source.read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,6 @@ from vocable.cli import adversarial, shared
 if TYPE_CHECKING:
     from vocable.training.encoder import EncoderSize, TrainedEncoder
     from vocable.training.reports import Report
-
-_LINE_SECONDS = 10.0
 
 
 @click.command()
@@ -95,7 +92,7 @@ def encoder(
     recordings = shared.read_corpus(corpus)
     device = distributed.own_device(shared.pick_device(device))
     with distributed.from_environment() as processes:
-        voice = _Voice(processes)
+        voice = adversarial.Voice(processes, _line)
         with voice.display("reading") as display:
             reading = Reading(shared.pick_workers(workers), shared.batch_seconds(device), display.watch, voice.failure)
             trained = train_encoder(
@@ -117,18 +114,6 @@ def encoder(
             trained.save_pretrained(out, half=half, overwrite=overwrite)
         voice.say(_summary(trained, out))
         voice.say(f"{work} is needed no more: rm -r {work}")
-
-
-class _Voice(adversarial.Voice):
-    """Says how the training goes, and how long it will take."""
-
-    _told = -_LINE_SECONDS
-
-    def report(self, report: Report) -> None:
-        """A line every few seconds, and one for every look at the recordings held out."""
-        if report.figures or time.monotonic() - self._told >= _LINE_SECONDS:
-            self._told = time.monotonic()
-            self.say(_line(report))
 
 
 def _line(report: Report) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from vocable.store import TokenStore
     from vocable.tokenizers.streams import TokenStream
     from vocable.training.reports import Report
-
-_LINE_SECONDS = 10.0
 
 
 @click.command("lm")
@@ -126,7 +123,7 @@ def lm(
     work = work or out.with_name(f"{out.name}.work")
     device = distributed.own_device(shared.pick_device(device))
     with distributed.from_environment() as processes:
-        voice = _Voice(processes)
+        voice = adversarial.Voice(processes, _line)
         with voice.display("packing") as display:
             model = train_lm(
                 store,
@@ -160,18 +157,6 @@ def _stream(
         return TokenStream.load(given)
     labels = [name.strip() for name in codebooks.split(",")] if codebooks else None
     return stream_for(store, codebooks=labels, layout=layout, runs=runs or "frames")
-
-
-class _Voice(adversarial.Voice):
-    """Says how the training goes, and how long it will take."""
-
-    _told = -_LINE_SECONDS
-
-    def report(self, report: Report) -> None:
-        """A line every few seconds, and one for every look at the recordings held out."""
-        if report.figures or time.monotonic() - self._told >= _LINE_SECONDS:
-            self._told = time.monotonic()
-            self.say(_line(report))
 
 
 def _line(report: Report) -> str:

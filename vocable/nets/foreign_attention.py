@@ -19,7 +19,7 @@ class RelativeKeyAttention(nn.Module):
 
     def __init__(self, theirs: Any) -> None:
         super().__init__()
-        self.heads = theirs.num_heads
+        self.num_heads = theirs.num_heads
         self.linear_q, self.linear_k, self.linear_v = theirs.linear_q, theirs.linear_k, theirs.linear_v
         self.linear_out, self.distance_embedding = theirs.linear_out, theirs.distance_embedding
 
@@ -32,13 +32,16 @@ class RelativeKeyAttention(nn.Module):
         """As upstream calls it; the positions are those of `distances`."""
         query, key, value = (self._split(map_(hidden_states)) for map_ in (self.linear_q, self.linear_k, self.linear_v))
         scale = query.shape[-1] ** -0.5
-        near = (query * scale) @ self.distance_embedding.weight.T
-        bias = near.gather(-1, relative_position_embeddings.expand(*near.shape[:2], -1, -1))
+        bias = self._bias(query * scale, relative_position_embeddings)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
         return self.linear_out(mixed.transpose(1, 2).flatten(2)), None
 
+    def _bias(self, query: Float[Tensor, "b h t e"], positions: Int[Tensor, "t t"]) -> Float[Tensor, "b h t t"]:
+        near: Tensor = query @ self.distance_embedding.weight.T
+        return near.gather(-1, positions.expand(*near.shape[:2], -1, -1))
+
     def _split(self, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "b h t e"]:
-        return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
+        return hidden.view(*hidden.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 def distances(frames: int, left: int, right: int, device: torch.device) -> Int[Tensor, "t t"]:

@@ -18,6 +18,7 @@ from vocable.nets.codec_decoder import CodecDecoder
 from vocable.nets.codec_encoder import CodecEncoder, Encoder, encode_blocks
 from vocable.nets.codecs import PRECISIONS, CodecNet, build
 from vocable.nets.spectral_encoder import SpectralEncoder
+from vocable.nets.state import below
 from vocable.quantizers.fsq import FSQ, LFQ, ResidualFSQ
 from vocable.quantizers.gumbel import GumbelCodes
 from vocable.quantizers.residual import ResidualKMeans
@@ -201,7 +202,7 @@ def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _quantizer(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codes:
-    own = {name.removeprefix("quantizer."): t for name, t in tensors.items() if name.startswith("quantizer.")}
+    own = below("quantizer.", tensors)
     if config["kind"] not in _KINDS:
         raise InputError(f"expected a quantizer of kind {', '.join(_KINDS)}, got {config['kind']!r}")
     try:
